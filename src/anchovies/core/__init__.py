@@ -1,0 +1,1 @@
+"""Nouns: frozen values and the single owners of time, ids, secrets, settings and names."""

@@ -1,0 +1,66 @@
+"""The public face: everything that somebody who writes an anchovy, or a plugin, needs."""
+
+from anchovies.core.errors import (
+    AlreadyRunning,
+    AnchovyError,
+    AnchovyExecutionTimeout,
+    ConfigError,
+    CorruptDatastore,
+    FatalError,
+    RetryableError,
+    RowError,
+    SourceError,
+    Stopped,
+)
+from anchovies.core.secret import Secret
+from anchovies.core.tbl import Column, SortKey, Tbl
+from anchovies.core.types import ColType, parse_type
+from anchovies.sdk.connection import Connection, ConnectionMemo, attr
+from anchovies.sdk.context import Batch, Checkpoint, Context, Ledger, Session, Task, batch, context, session
+from anchovies.sdk.markers import on_task, sink, source
+from anchovies.sdk.operator import Downloader, Operator, Uploader
+from anchovies.sdk.stream import Counts, Load, LoadFile, Position, PositionMoved, Stream, Target
+
+__all__ = [
+    "AlreadyRunning",
+    "AnchovyError",
+    "AnchovyExecutionTimeout",
+    "Batch",
+    "Checkpoint",
+    "ColType",
+    "Column",
+    "ConfigError",
+    "Connection",
+    "ConnectionMemo",
+    "Context",
+    "CorruptDatastore",
+    "Counts",
+    "Downloader",
+    "FatalError",
+    "Ledger",
+    "Load",
+    "LoadFile",
+    "Operator",
+    "Position",
+    "PositionMoved",
+    "RetryableError",
+    "RowError",
+    "Secret",
+    "Session",
+    "SortKey",
+    "SourceError",
+    "Stopped",
+    "Stream",
+    "Target",
+    "Task",
+    "Tbl",
+    "Uploader",
+    "attr",
+    "batch",
+    "context",
+    "on_task",
+    "parse_type",
+    "session",
+    "sink",
+    "source",
+]

@@ -1,0 +1,164 @@
+"""Connections: external systems, built from environment variables that are declared once, as fields."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from anchovies.core.errors import ConfigError
+from anchovies.core.secret import Secret
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_REQUIRED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Attr:
+    """One attribute of a connection: its default, what it is for, and other names by which it is taken."""
+
+    help: str = ""
+    default: Any = _REQUIRED
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> bool:
+        return self.default is _REQUIRED
+
+
+def attr(help: str = "", *, default: Any = _REQUIRED, aliases: tuple[str, ...] = ()) -> Any:  # noqa: A002
+    """Declare an attribute in the body of a Connection: `port: int = attr('the port', default=22)`."""
+    return Attr(help, default, aliases)
+
+
+class Connection:
+    """An external system. Subclasses declare attributes and may override `open`, `close`, `check`.
+
+        class Shop(Connection):
+            uri: Secret = attr("where the shop is")
+            page_size: int = attr("rows a page", default=100)
+
+    Types are `str`, `int`, `float`, `bool`, `Secret`, or one of them `| None`; a plain default works as well. Values come from
+    `ACHVY_CNXN__URI` (the default connection) or `ACHVY_CNXN__SHOP__URI` (the connection `shop`). `with connection:` opens and closes it;
+    the engine opens on first use and closes at the end of the batch or session. Attributes never show in `repr`.
+    """
+
+    id: str = "default"
+    _attrs: ClassVar[Mapping[str, tuple[type, Attr]]] = {}
+
+    def __init__(self, **values: Any) -> None:
+        self.id = values.pop("id", "default")
+        self._opened = False
+        attrs = self.attributes()
+        names = {a: n for n, (_, spec) in attrs.items() for a in (n, *spec.aliases)}
+        given = {names.get(k, k): v for k, v in values.items()}
+        if extra := [k for k in given if k not in attrs]:
+            raise ConfigError(
+                f"connection {self.id!r} ({type(self).__name__}) takes no attribute {extra[0]!r}",
+                hint=self.takes(),
+                connection=self.id,
+            )
+        if missing := [n for n, (_, spec) in attrs.items() if spec.required and n not in given]:
+            variable = "ACHVY_CNXN__" + ("" if self.id == "default" else f"{self.id.upper()}__") + missing[0].upper()
+            raise ConfigError(
+                f"connection {self.id!r} ({type(self).__name__}) needs {missing[0]!r}: set {variable}",
+                hint=self.takes(),
+                connection=self.id,
+            )
+        for name, (kind, spec) in attrs.items():
+            setattr(self, name, _convert(self.id, name, kind, given[name]) if name in given else spec.default)
+
+    @classmethod
+    def attributes(cls) -> Mapping[str, tuple[type, Attr]]:
+        """Name → (type, Attr), in the order they were declared."""
+        found: dict[str, tuple[type, Attr]] = {}
+        for base in reversed(cls.__mro__):
+            if not issubclass(base, Connection) or base is Connection:
+                continue
+            hints = typing.get_type_hints(base, include_extras=True)
+            for name in base.__dict__.get("__annotations__", {}):
+                if name.startswith("_") or typing.get_origin(hints[name]) is ClassVar:
+                    continue
+                spec = base.__dict__.get(name, _REQUIRED)
+                found[name] = (_plain(hints[name]), spec if isinstance(spec, Attr) else Attr("", spec))
+        return found
+
+    @classmethod
+    def takes(cls) -> str:
+        """One sentence that lists every attribute."""
+        parts = [n + ("" if spec.required else " (optional)") for n, (_, spec) in cls.attributes().items()]
+        return f"it takes: {', '.join(parts) or 'nothing'}"
+
+    def open(self) -> None:  # noqa: B027
+        """Connect. Called once before first use. Raises RetryableError, ConfigError (credentials, addresses) or FatalError."""
+
+    def close(self) -> None:  # noqa: B027
+        """Disconnect. Called once if `open` was."""
+
+    def check(self) -> None:
+        """Raise what is wrong, if anything is. The default opens and closes it."""
+        with self:
+            pass
+
+    def ensure_open(self) -> Self:
+        """Open if it is not open yet."""
+        if not self._opened:
+            self.open()
+            self._opened = True
+        return self
+
+    def ensure_closed(self) -> None:
+        """Close if it is open."""
+        if self._opened:
+            self._opened = False
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self.ensure_open()
+
+    def __exit__(self, *exc: object) -> None:
+        self.ensure_closed()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+
+class ConnectionMemo:
+    """A named connection as a class attribute: `other = ConnectionMemo('other', make_client)`.
+
+    `factory` is any class or callable; it gets the connection's attributes as keyword arguments (lower case), made on first use.
+    """
+
+    def __init__(self, id: str, factory: Callable[..., Any]) -> None:  # noqa: A002
+        self.id = id
+        self.factory = factory
+
+    def __get__(self, owner: Any, cls: type) -> Any:
+        return self if owner is None else owner.connections[self.id]
+
+
+def _plain(hint: Any) -> type:
+    args = [a for a in typing.get_args(hint) if a is not type(None)]
+    kind = args[0] if args else hint
+    if kind not in (str, int, float, bool, Secret):
+        raise ConfigError(
+            f"a connection attribute of type {hint!r} is not possible", hint="take str, int, float, bool or Secret"
+        )
+    return typing.cast("type", kind)
+
+
+def _convert(cnxn: str, name: str, kind: type, value: Any) -> Any:
+    if value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    if kind is Secret:
+        return Secret(str(value))
+    text = value.reveal() if isinstance(value, Secret) else str(value)
+    try:
+        if kind is bool:
+            return {**dict.fromkeys(_TRUE, True), **dict.fromkeys(_FALSE, False)}[text.strip().lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        raise ConfigError(
+            f"connection {cnxn!r}: attribute {name!r} wants {kind.__name__}; what was given is none", connection=cnxn
+        ) from None

@@ -1,0 +1,79 @@
+"""`@source`, `@sink`, `@on_task`: marks. They attach a frozen spec and return the function unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from anchovies.core.errors import ConfigError
+
+F = TypeVar("F", bound=Callable[..., object])
+Phase = Literal["startup", "xopen", "tbl", "xclose", "error", "shutdown"]
+PHASES: tuple[Phase, ...] = ("startup", "xopen", "tbl", "xclose", "error", "shutdown")
+MARK = "__anchovies__"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """`tables`: names or globs; empty means every table. `store=False`: rows feed sinks only."""
+
+    tables: tuple[str, ...]
+    cache: bool
+    store: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """`tables`: names or globs; empty means every table. `streaming`: it keeps nothing back between rows."""
+
+    tables: tuple[str, ...]
+    cache: bool
+    streaming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HookSpec:
+    phase: Phase
+    tbl: str | None
+
+
+Spec = SourceSpec | SinkSpec | HookSpec
+
+
+def specs_of(fn: object) -> tuple[Spec, ...]:
+    """The marks of a function, in the order they were put on."""
+    return getattr(fn, MARK, ())
+
+
+def _mark(fn: F, spec: Spec) -> F:
+    setattr(fn, MARK, (*specs_of(fn), spec))
+    return fn
+
+
+def source(*tables: str, cache: bool = False, store: bool = True) -> Callable[[F], F]:
+    """Mark a generator of rows for `tables` (names or globs; none: every table).
+
+    It may yield a dict, a list of dicts, a pyarrow RecordBatch or Table, or anything with `__arrow_c_stream__`.
+    """
+    return lambda fn: _mark(fn, SourceSpec(_names(tables, "source"), cache, store))
+
+
+def sink(*tables: str, cache: bool = False, streaming: bool = False) -> Callable[[F], F]:
+    """Mark a method that takes the rows of `tables` as `stream`. A method that is also a source is a chain."""
+    return lambda fn: _mark(fn, SinkSpec(_names(tables, "sink"), cache, streaming))
+
+
+def on_task(phase: Phase, tbl: str | None = None) -> Callable[[F], F]:
+    """Mark a method that runs at `phase` (startup, xopen, tbl, xclose, error, shutdown), for `tbl` only where one is named."""
+    if phase not in PHASES:
+        raise ConfigError(f"@on_task({phase!r}): no such phase", hint=f"phases: {', '.join(PHASES)}")
+    return lambda fn: _mark(fn, HookSpec(phase, tbl))
+
+
+def _names(tables: tuple[str, ...], mark: str) -> tuple[str, ...]:
+    if not all(isinstance(t, str) and t for t in tables):
+        raise ConfigError(
+            f"@{mark}: table names are texts, got {tables!r}", hint=f"write @{mark}('orders') or @{mark}()"
+        )
+    return tables

@@ -1,0 +1,108 @@
+"""Operators: the classes that people write. They hold marked methods; the engine holds the loops, retries and commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, get_type_hints
+
+from anchovies.core.errors import FatalError
+from anchovies.core.tbl import Tbl
+from anchovies.sdk.connection import Connection, ConnectionMemo
+from anchovies.sdk.markers import SinkSpec, SourceSpec, Spec, sink, specs_of
+from anchovies.sdk.stream import Counts, Load, Position, Stream, Target
+
+
+class Operator:
+    """What an anchovy runs. What it does follows from its marked methods, never from its name.
+
+    Class attributes a plugin sets: `connection_cls` (the class of the default connection) and `tbl_properties` (the table properties
+    it understands: name → what it means). One instance lives for one session.
+    """
+
+    connection_cls: ClassVar[type[Connection] | None] = None
+    tbl_properties: ClassVar[Mapping[str, str]] = {}
+
+    #: every connection by id, set by the engine at STARTUP; the default one is `default`
+    connections: Mapping[str, Any] = {}
+
+    @property
+    def cnxn(self) -> Any:
+        """The default connection, opened. Raises ConfigError that names the variables when it is not configured."""
+        return self.connections["default"]
+
+    connection = cnxn
+
+    @classmethod
+    def connection_classes(cls) -> dict[str, Any]:
+        """Id → class or callable of every connection it names: `default`, annotations, memos."""
+        found: dict[str, Any] = {"default": cls.connection_cls} if cls.connection_cls else {}
+        for name, hint in get_type_hints(cls).items():
+            if isinstance(hint, type) and issubclass(hint, Connection) and name not in ("cnxn", "connection"):
+                found[name] = hint
+        for base in reversed(cls.__mro__):
+            found.update({m.id: m.factory for m in vars(base).values() if isinstance(m, ConnectionMemo)})
+        return found
+
+    @classmethod
+    def marked(cls) -> Iterator[tuple[str, Spec]]:
+        """(method name, mark) of every marked method; an override without marks takes the base's away."""
+        seen = dict.fromkeys(n for base in reversed(cls.__mro__) for n in vars(base))
+        for name in seen:
+            for spec in specs_of(getattr(cls, name, None)):
+                yield name, spec
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the methods that are sources."""
+        return tuple(dict.fromkeys(n for n, s in self.marked() if isinstance(s, SourceSpec)))
+
+    @property
+    def sinks(self) -> tuple[str, ...]:
+        """Names of the methods that are sinks."""
+        return tuple(dict.fromkeys(n for n, s in self.marked() if isinstance(s, SinkSpec)))
+
+    def discover_tbls(self) -> Iterable[Tbl]:
+        """Every table there is. The engine picks the active ones (`batch().tbls`)."""
+        return ()
+
+    def plan(self, tbl: Tbl) -> Iterable[str]:
+        """In sentences, what the next run would do with `tbl`; reads, stores nothing."""
+        return ()
+
+
+class Downloader(Operator):
+    """Reads a system as it is; its sources' rows are kept in the datastore by the default sink."""
+
+    @sink()
+    def default_sink(self, stream: Stream, **kwds: Any) -> Any:
+        """The engine writes to the data buffer. Overriding it keeps rows out of the datastore."""
+        raise FatalError("the engine stands in for the default sink; it is not called")
+
+
+class Uploader(Operator):
+    """Loads what downloaders kept.
+
+    A subclass either marks sinks (`@sink('orders')`: each call gets the rows of commits that were not loaded yet; the position lies in the
+    anchovy's own log, so a crash between the two may hand rows in again), or overrides `position` and `load` (a transactional
+    target: rows and position change in one transaction).
+    """
+
+    def position(self, target: Target) -> Position | None:
+        """Where the target stands, as the target itself says: None before its first load."""
+        raise FatalError(f"{type(self).__name__} has no position() of its own; its sinks are fed instead")
+
+    def load(self, load: Load) -> Counts:
+        """Apply `load` in one transaction: check that the target stands at `load.start` (else raise PositionMoved), merge, set `load.end`.
+
+        Raises RetryableError where trying again may help (a lost connection: the engine asks `position` what became of it).
+        """
+        raise FatalError(f"{type(self).__name__} has no load() of its own; its sinks are fed instead")
+
+    def fingerprint(self) -> str | None:
+        """A cheap text that changes when the target is another one (a new file, say): then the position is looked up even if nothing
+        seems new. None: no such thing."""
+        return None
+
+    def plan_load(self, target: Target) -> Iterable[str]:
+        """In sentences (DDL among them), what a load of `target` would change; opens the target for reading at most."""
+        return ()

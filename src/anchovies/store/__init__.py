@@ -1,0 +1,1 @@
+"""What is kept: the datastore, the log, data files, tables, task logs, the lease."""

@@ -1,0 +1,68 @@
+"""The datastore interface: four primitives, one of them conditional, and a plain overwrite for advisory objects."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a listing. `modified` (seconds, the *store's* clock) serves the lease's politeness and nothing else."""
+
+    key: str
+    size: int
+    modified: float
+
+
+class OsLock(Protocol):
+    """A lock that the operating system frees when its holder dies."""
+
+    def release(self) -> None: ...
+
+
+class Store(ABC):
+    """A folder or a bucket. Keys are `/`-separated texts that `store/keys.py` made; values are bytes.
+
+    Every method raises `StoreUnavailable` when it does not know whether it took effect. Implementations translate every error
+    of the library below, never retry a `create` blindly, and keep no state that another process would need.
+    """
+
+    #: how a person writes it, without any secret
+    url: str
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> None:
+        """Put if absent, durable when it returns. `AlreadyExists` when the key has an object (perhaps our own)."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The object's bytes. Raises `NotFound`."""
+
+    @abstractmethod
+    def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
+        """Objects whose key starts with `prefix` and is > `start_after`, in key order, strongly consistent."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write or overwrite, atomically and durably: unique names (data files) and advisory objects (lease, mirrors, hints)."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove the object. None there: fine."""
+
+    def settle(self, key: str) -> None:  # noqa: B027
+        """Make an object that was *seen* durable before acting on it (local folders: fsync). Buckets need nothing."""
+
+    def try_lock(self, key: str) -> OsLock | None:
+        """Take the operating system's lock named `key`, if this store has such locks. Raises `AlreadyExists` when it is held."""
+        return None
+
+    def local_path(self, key: str) -> str | None:
+        """The path of the object's file where it is one, else None. For readers that take paths; the object is never written so."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Give back connections. The store can not be used afterwards."""

@@ -1,0 +1,110 @@
+"""The one owner of datastore keys: every name that lies in a datastore is made here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from anchovies.core.errors import ConfigError
+
+PAGE = 1024
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_KEEP = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.-")
+_MAX = 200
+
+
+def check_name(name: str, what: str) -> str:
+    """Refuse names that could leave their folder. Raises ConfigError before anything is touched; returns the name."""
+    bad = (
+        "is empty" if not name
+        else "is a path, not a name" if name in (".", "..") or "/" in name or "\\" in name
+        else "holds a control character" if any(ord(c) < 32 or ord(c) == 127 for c in name)
+        else None
+    )  # fmt: skip
+    if bad:
+        raise ConfigError(f"{what} {name!r} {bad}", hint=f"take a {what} of letters, digits, '_', '-' and '.'")
+    return name
+
+
+def encode(name: str, what: str = "name") -> str:
+    """`name` as one component of a key: plain names as they are, others %-encoded, over 200 bytes cut with a hash."""
+    return _quote(check_name(name, what))
+
+
+def _quote(name: str) -> str:
+    if _PLAIN.fullmatch(name) and len(name) <= _MAX:
+        return name
+    raw = name.encode("utf-8", "surrogatepass")
+    out = "".join(chr(b) if b in _KEEP and (i or b not in b"_.-") else f"%{b:02X}" for i, b in enumerate(raw))
+    if len(out) > _MAX:
+        cut = re.sub(r"%[0-9A-F]?$", "", out[: _MAX - 17])
+        out = f"{cut}~{hashlib.sha256(raw).hexdigest()[:16]}"
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The keys of one anchovy: `<user>/<id>/…`. Raises ConfigError for names that are no names."""
+
+    user: str
+    id: str
+
+    @property
+    def root(self) -> str:
+        return f"{encode(self.user, 'user')}/{encode(self.id, 'id')}"
+
+    @property
+    def format(self) -> str:
+        return f"{self.root}/$log/_format.json"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.root}/$log/lease.json"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.root}/$log/lock"
+
+    @property
+    def snapshots(self) -> str:
+        return f"{self.root}/$log/snap/"
+
+    @property
+    def head(self) -> str:
+        return f"{encode(self.user, 'user')}/$heads/{encode(self.id, 'id')}"
+
+    def slot(self, slot: int) -> str:
+        return f"{self.root}/$log/log/{slot // PAGE:010d}/{slot:016d}.json"
+
+    def snapshot(self, slot: int) -> str:
+        """Inverted, so that the newest snapshot is the first key of a listing."""
+        return f"{self.snapshots}{10**16 - 1 - slot:016d}.json.gz"
+
+    def manifest(self, cid: str) -> str:
+        return f"{self.root}/$log/man/{cid}.json.gz"
+
+    def probe(self, nonce: str) -> str:
+        return f"{self.root}/$log/probe/{nonce}"
+
+    def data_lane(self, tbl: str, lane: int, epoch: int) -> str:
+        return f"{self.root}/data/{encode(tbl, 'table')}/{lane}-{epoch:08d}/"
+
+    def data(self, tbl: str, lane: int, epoch: int, nonce: str, ext: str) -> str:
+        return f"{self.data_lane(tbl, lane, epoch)}{nonce}.{ext}"
+
+    def rejects(self, tbl: str, lane: int, epoch: int, nonce: str) -> str:
+        return f"{self.root}/$results/rejects/{encode(tbl, 'table')}/{lane}-{epoch:08d}/{nonce}.jsonl.gz"
+
+    def checkpoint(self, key: str) -> str:
+        """Checkpoint keys are free text (paths, say): what a name refuses is encoded here."""
+        return f"{self.root}/$checkpoints/{_quote(key) or '%'}.json"
+
+    def table(self, tbl: str) -> str:
+        return f"{self.root}/$tables/{encode(tbl, 'table')}.json"
+
+    def task_log(self, session: str, batch: int) -> str:
+        return f"{self.root}/$task_logs/{session}-{batch:06d}.jsonl"
+
+    def result(self, session: str) -> str:
+        return f"{self.root}/$results/{session}_results.json"
