@@ -82,8 +82,7 @@ class Tbl:
                 out.append(f"inside a set, one row for each {_and(self.identity)}")
         if self.sort_by:
             out.append(
-                "newest = "
-                + ", then ".join(f"{'highest' if k.descending else 'lowest'} {k.column}" for k in self.sort_by)
+                "newest = " + ", then ".join(f"{'highest' if k.descending else 'lowest'} {k.column}" for k in self.sort_by)
             )
         elif self.unique_by:
             out.append("newest = the last that arrived")

@@ -39,9 +39,7 @@ DATETIME_TZ = ColType("datetime_tz")
 def decimal(precision: int, scale: int) -> ColType:
     """`decimal(precision, scale)`; precision up to 76. Raises ConfigError."""
     if not (1 <= precision <= 76 and 0 <= scale <= precision):
-        raise ConfigError(
-            f"decimal({precision},{scale}) is not possible: 1 <= precision <= 76, 0 <= scale <= precision"
-        )
+        raise ConfigError(f"decimal({precision},{scale}) is not possible: 1 <= precision <= 76, 0 <= scale <= precision")
     return ColType("decimal", precision, scale)
 
 

@@ -19,6 +19,7 @@ from anchovies.sdk.connection import Connection, ConnectionMemo, attr
 from anchovies.sdk.context import Batch, Checkpoint, Context, Ledger, Session, Task, batch, context, session
 from anchovies.sdk.markers import on_task, sink, source
 from anchovies.sdk.operator import Downloader, Operator, Uploader
+from anchovies.sdk.result import SessionResult, TableResult
 from anchovies.sdk.stream import Counts, Load, LoadFile, Position, PositionMoved, Stream, Target
 
 __all__ = [
@@ -47,10 +48,12 @@ __all__ = [
     "RowError",
     "Secret",
     "Session",
+    "SessionResult",
     "SortKey",
     "SourceError",
     "Stopped",
     "Stream",
+    "TableResult",
     "Target",
     "Task",
     "Tbl",

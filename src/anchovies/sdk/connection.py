@@ -27,7 +27,7 @@ class Attr:
         return self.default is _REQUIRED
 
 
-def attr(help: str = "", *, default: Any = _REQUIRED, aliases: tuple[str, ...] = ()) -> Any:  # noqa: A002
+def attr(help: str = "", *, default: Any = _REQUIRED, aliases: tuple[str, ...] = ()) -> Any:
     """Declare an attribute in the body of a Connection: `port: int = attr('the port', default=22)`."""
     return Attr(help, default, aliases)
 
@@ -90,10 +90,10 @@ class Connection:
         parts = [n + ("" if spec.required else " (optional)") for n, (_, spec) in cls.attributes().items()]
         return f"it takes: {', '.join(parts) or 'nothing'}"
 
-    def open(self) -> None:  # noqa: B027
+    def open(self) -> None:
         """Connect. Called once before first use. Raises RetryableError, ConfigError (credentials, addresses) or FatalError."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Disconnect. Called once if `open` was."""
 
     def check(self) -> None:
@@ -130,7 +130,7 @@ class ConnectionMemo:
     `factory` is any class or callable; it gets the connection's attributes as keyword arguments (lower case), made on first use.
     """
 
-    def __init__(self, id: str, factory: Callable[..., Any]) -> None:  # noqa: A002
+    def __init__(self, id: str, factory: Callable[..., Any]) -> None:
         self.id = id
         self.factory = factory
 
@@ -142,9 +142,7 @@ def _plain(hint: Any) -> type:
     args = [a for a in typing.get_args(hint) if a is not type(None)]
     kind = args[0] if args else hint
     if kind not in (str, int, float, bool, Secret):
-        raise ConfigError(
-            f"a connection attribute of type {hint!r} is not possible", hint="take str, int, float, bool or Secret"
-        )
+        raise ConfigError(f"a connection attribute of type {hint!r} is not possible", hint="take str, int, float, bool or Secret")
     return typing.cast("type", kind)
 
 

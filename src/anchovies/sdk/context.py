@@ -139,7 +139,7 @@ def batch() -> Batch:
     return context().batch
 
 
-class entered:  # noqa: N801
+class entered:
     """`with entered(ctx):` makes `ctx` what `context()` gives in this thread; the engine's, and a test's, way in."""
 
     def __init__(self, ctx: Context, *, whole_process: bool = False) -> None:

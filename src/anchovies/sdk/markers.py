@@ -73,7 +73,5 @@ def on_task(phase: Phase, tbl: str | None = None) -> Callable[[F], F]:
 
 def _names(tables: tuple[str, ...], mark: str) -> tuple[str, ...]:
     if not all(isinstance(t, str) and t for t in tables):
-        raise ConfigError(
-            f"@{mark}: table names are texts, got {tables!r}", hint=f"write @{mark}('orders') or @{mark}()"
-        )
+        raise ConfigError(f"@{mark}: table names are texts, got {tables!r}", hint=f"write @{mark}('orders') or @{mark}()")
     return tables

@@ -27,7 +27,7 @@ class Writer(msgspec.Struct, frozen=True):
 
 class DataFile(msgspec.Struct, frozen=True):
     """One data file of a commit. `path` is the whole datastore key; `size` bytes; `schema` pairs of column name and type text;
-    `cuts` the row offsets at which a unit begins (no 0 in it: the first rows go on with the unit of the file before)."""
+    `cuts` the row offsets at which a unit begins (without a 0 the first rows go on with the unit of the file before)."""
 
     table: str
     path: str
@@ -138,9 +138,7 @@ def unseal(data: bytes, kind: type[S], key: str) -> S:
     """The value that `seal` wrote. Raises CorruptDatastore naming `key` when a single bit differs."""
     tail = _TAIL.search(data)
     if tail is None or hashlib.sha256(data[: tail.start()]).hexdigest().encode() != tail[1]:
-        raise CorruptDatastore(
-            f"{key} is damaged: its checksum does not match ({len(data)} bytes)", hint=_DAMAGED, key=key
-        )
+        raise CorruptDatastore(f"{key} is damaged: its checksum does not match ({len(data)} bytes)", hint=_DAMAGED, key=key)
     try:
         return msgspec.json.decode(data[: tail.start()] + b"}", type=kind)
     except msgspec.MsgspecError as e:

@@ -1,0 +1,37 @@
+"""What the engine tells whoever watches: frozen events, one listener."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal[
+    "session_started",  # operator, anchovy, datastore, tables (names)
+    "batch_started",  # batch
+    "task_started",  # task_type, tbl
+    "progress",  # tbl, rows, bytes (totals of the task so far), position (text or None)
+    "committed",  # tbl, rows, bytes, slot
+    "loaded",  # tbl, rows, bytes, counts, slot (an uploader's transaction)
+    "task_ended",  # task_type, tbl, status OK/ERR, duration_ms, rows, kept, err_msg, hint
+    "warning",  # tbl or None, message
+    "batch_ended",  # batch
+    "session_ended",  # result: SessionResult
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. `data` has the fields named beside each kind; never a row, never a secret."""
+
+    kind: Kind
+    tbl: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]
+"""Called from any thread, quickly: it must neither block nor raise."""
+
+
+def silent(event: Event) -> None:
+    """The listener of those who do not watch."""
