@@ -1,0 +1,104 @@
+"""What every test stands on: a clean environment, a home of its own, seeds that are printed, skips that CI does not forgive."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("ACHVY_", "ANCHY_", "ACHY_", "DATASET_", "XDG_")
+
+#: CI's stages, first match wins: (stage, pattern of the path below tests/). What nothing matches belongs to `engine`.
+STAGES = [
+    ("unit", r"^(unit|architecture)/"),
+    ("docs", r"^(docs|examples)/"),
+    ("simulation", r"^sim/"),
+    ("kills", r"kill|double|chaos|crash"),
+    ("stores", r"^conformance/.*(store|buffer|log|file)|^integration/.*store"),
+    ("sql", r"sql|duckdb|postgres|uploader|target|scd"),
+    ("engine", r""),
+]
+
+settings.register_profile("default", max_examples=40, deadline=None)
+settings.register_profile("ci", max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("anchovies")
+    group.addoption("--no-skips", action="store_true", help="a skipped test fails the run")
+    group.addoption("--stage", choices=[s for s, _ in STAGES], help="only the tests of this stage of .ci/run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything of ours is imported: no variable of the user's shell, and no file of theirs, reaches a test."""
+    for name in [n for n in os.environ if n.startswith(OURS)]:
+        del os.environ[name]
+    home = tempfile.mkdtemp(prefix="anchovies-home-")
+    config.stash[HOME] = home
+    os.environ["HOME"] = home
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[HOME], ignore_errors=True)
+
+
+HOME = pytest.StashKey[str]()
+SKIPS = pytest.StashKey[list[str]]()
+
+
+def stage_of(path: Path) -> str:
+    """The one stage of `.ci/run` that runs the tests of this file."""
+    inside = path.resolve().relative_to(ROOT / "tests").as_posix()
+    return next(stage for stage, pattern in STAGES if re.search(pattern, inside))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--stage")
+    if wanted:
+        out = [i for i in items if stage_of(i.path) != wanted]
+        config.hook.pytest_deselected(items=out)
+        items[:] = [i for i in items if stage_of(i.path) == wanted]
+
+
+class _Skips:
+    """Counts what was skipped, wherever it was: a test, or a whole module at collection."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def _see(self, report: pytest.TestReport | pytest.CollectReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+            self.found.append(f"{report.nodeid}: {reason}")
+
+    pytest_runtest_logreport = _see
+    pytest_collectreport = _see
+
+
+_skips = _Skips()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("--no-skips"):
+        session.config.pluginmanager.register(_skips, "anchovies-skips")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _skips.found and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    seed = getattr(config.option, "randomly_seed", None)
+    terminalreporter.write_line(f"random seed {seed}; the same order again: --randomly-seed={seed}")
+    if _skips.found:
+        terminalreporter.section("--no-skips: these were skipped, so this run failed")
+        for line in _skips.found:
+            terminalreporter.write_line(line)
