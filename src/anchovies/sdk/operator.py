@@ -25,6 +25,13 @@ class Operator:
     #: every connection by id, set by the engine at STARTUP; the default one is `default`
     connections: Mapping[str, Any] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        """A connection that an annotation names (`api: HttpConnection`), opened."""
+        connections = self.__dict__.get("connections", {})
+        if name.startswith("_") or name not in connections:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return connections[name]
+
     @property
     def cnxn(self) -> Any:
         """The default connection, opened. Raises ConfigError that names the variables when it is not configured."""

@@ -1,0 +1,76 @@
+"""What a source asks for between two rows: checkpoint values, ledger entries, to drop its open unit. Due in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from anchovies.store.record import Checkpoints, CheckpointValue, LedgerChange
+
+
+@dataclass(frozen=True, slots=True)
+class SetCheckpoint:
+    """`value` is plain JSON already; None with `gone` deletes."""
+
+    key: str
+    value: Any
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutLedger:
+    name: str
+    key: str
+    value: Any
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardUnit:
+    """Drop the rows since the last mark."""
+
+
+Action = SetCheckpoint | PutLedger | DiscardUnit
+
+
+class Due:
+    """Changes whose rows are all in the writer: the next commit takes them."""
+
+    def __init__(self) -> None:
+        self._checkpoints: dict[str, SetCheckpoint] = {}
+        self._ledgers: dict[str, dict[str, PutLedger]] = {}
+
+    def add(self, actions: Iterable[object]) -> None:
+        for action in actions:
+            if isinstance(action, SetCheckpoint):
+                self._checkpoints[action.key] = action
+            elif isinstance(action, PutLedger):
+                self._ledgers.setdefault(action.name, {})[action.key] = action
+
+    def __bool__(self) -> bool:
+        return bool(self._checkpoints or self._ledgers)
+
+    def clear(self) -> None:
+        self._checkpoints, self._ledgers = {}, {}
+
+    def checkpoints(self, committed: dict[str, CheckpointValue], tbls: Iterable[str]) -> Checkpoints:
+        """What differs from the committed values."""
+        fed = sorted(set(tbls))
+        changed = {
+            k: CheckpointValue(value=a.value, tbls=fed)
+            for k, a in self._checkpoints.items()
+            if not a.gone and (k not in committed or committed[k].value != a.value)
+        }
+        return Checkpoints(set=changed, delete=[k for k, a in self._checkpoints.items() if a.gone and k in committed])
+
+    def ledgers(self, committed: dict[str, dict[str, Any]]) -> dict[str, LedgerChange]:
+        """What differs from the committed entries, by ledger."""
+        out = {}
+        for name, actions in self._ledgers.items():
+            have = committed.get(name, {})
+            put = {k: a.value for k, a in actions.items() if not a.gone and (k not in have or have[k] != a.value)}
+            gone = [k for k, a in actions.items() if a.gone and k in have]
+            if put or gone:
+                out[name] = LedgerChange(put=put, delete=gone)
+        return out

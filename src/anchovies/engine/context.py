@@ -1,0 +1,211 @@
+"""The engine's side of `context()`: checkpoints and ledgers that gather what is set until its rows are durable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from anchovies.core import values
+from anchovies.core.clock import Clock
+from anchovies.core.errors import ConfigError
+from anchovies.core.tbl import Tbl
+from anchovies.engine.actions import Action, DiscardUnit, PutLedger, SetCheckpoint
+from anchovies.engine.limits import Deadline, StopSignal
+from anchovies.store.state import State
+
+
+@dataclass(slots=True)
+class RunSession:
+    """What `session()` gives."""
+
+    id: str
+    anchovy_id: str
+    user: str
+
+
+@dataclass(slots=True)
+class RunBatch:
+    """What `batch()` gives."""
+
+    id: int
+    deadline: Deadline
+    stop: StopSignal
+    tbls: Mapping[str, Tbl] = field(default_factory=dict)
+
+    def time_left(self) -> float | None:
+        return self.deadline.left()
+
+    def check(self) -> None:
+        if self.deadline.passed():
+            self.stop.set(self.deadline.error())
+        self.stop.check()
+
+
+class RunTask:
+    """One task, and what its log record will say."""
+
+    def __init__(self, task_type: str, tbl: str | None, clock: Clock) -> None:
+        self.type = task_type
+        self.tbl = tbl
+        self.data: dict[str, Any] = {}
+        self.status = "OK"
+        self._clock = clock
+        self._start = clock.monotonic()
+
+    def with_(self, **data: Any) -> RunTask:
+        self.data.update(data)
+        return self
+
+    def failed(self, error: BaseException) -> RunTask:
+        self.status = "ERR"
+        return self.with_(err_type=type(error).__name__, err_msg=str(error) or type(error).__name__)
+
+    def duration_ms(self) -> int:
+        return round((self._clock.monotonic() - self._start) * 1000)
+
+
+class Overlay:
+    """What one flow has set and not committed yet: values that `get` gives back, and every key that was looked at."""
+
+    def __init__(self, state: Callable[[], State], below: Overlay | None = None) -> None:
+        self._state = state
+        self._below = below
+        self.keys: set[str] = set()
+        self._checkpoints: dict[str, SetCheckpoint] = {}
+        self._ledgers: dict[tuple[str, str], PutLedger] = {}
+        self._lock = threading.Lock()
+
+    def checkpoint(self, key: str) -> Any:
+        with self._lock:
+            self.keys.add(key)
+            if (mine := self._checkpoints.get(key)) is not None:
+                return None if mine.gone else mine.value
+        if self._below is not None and key in self._below._checkpoints:
+            return self._below.checkpoint(key)
+        kept = self._state().checkpoints.get(key)
+        return None if kept is None else kept.value
+
+    def entry(self, name: str, key: str) -> Any:
+        with self._lock:
+            self.keys.add(f"ledger:{name}")
+            if (mine := self._ledgers.get((name, key))) is not None:
+                return None if mine.gone else mine.value
+        return self._state().ledgers.get(name, {}).get(key)
+
+    def ledger_size(self, name: str) -> int:
+        have = set(self._state().ledgers.get(name, {}))
+        for (ledger, key), action in self._ledgers.items():
+            if ledger == name:
+                (have.discard if action.gone else have.add)(key)
+        return len(have)
+
+    def note(self, action: Action) -> None:
+        with self._lock:
+            if isinstance(action, SetCheckpoint):
+                self.keys.add(action.key)
+                self._checkpoints[action.key] = action
+            elif isinstance(action, PutLedger):
+                self.keys.add(f"ledger:{action.name}")
+                self._ledgers[action.name, action.key] = action
+
+
+class Pending:
+    """The actions of one generator since they were last taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._actions: list[object] = []
+
+    def put(self, action: Action) -> None:
+        with self._lock:
+            self._actions.append(action)
+
+    def take(self) -> list[object]:
+        if not self._actions:
+            return []
+        with self._lock:
+            taken, self._actions = self._actions, []
+        return taken
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What `context()` gives in one stage of one flow (or in a hook)."""
+
+    session: RunSession
+    batch: RunBatch
+    task: RunTask
+    connections: Mapping[str, Any]
+    overlay: Overlay
+    pending: Pending
+    tell: Callable[..., None]
+
+    def checkpoint(self, key: str) -> RunCheckpoint:
+        return RunCheckpoint(key, self)
+
+    def ledger(self, tbl: str) -> RunLedger:
+        return RunLedger(tbl, self)
+
+    def discard(self) -> None:
+        self.pending.put(DiscardUnit())
+
+    def progress(self, **data: Any) -> None:
+        if extra := set(data) - {"bytes_read", "position", "warning"}:
+            raise ConfigError(f"progress() takes bytes_read, position and warning, not {sorted(extra)[0]!r}")
+        self.tell(**data)
+
+    def act(self, action: Action) -> None:
+        self.overlay.note(action)
+        self.pending.put(action)
+
+
+class RunCheckpoint:
+    """See `anchovies.sdk.Checkpoint`."""
+
+    def __init__(self, key: str, ctx: RunContext) -> None:
+        if not isinstance(key, str) or not key:
+            raise ConfigError(f"a checkpoint key is a text, got {key!r}", hint="take something like 'orders.cursor'")
+        self.key = key
+        self._ctx = ctx
+
+    def get(self, default: Any = None) -> Any:
+        found = self._ctx.overlay.checkpoint(self.key)
+        return default if found is None else values.decode(found)
+
+    def set(self, value: Any) -> None:
+        if value is None:
+            return self.delete()
+        self._ctx.act(SetCheckpoint(self.key, values.encode(value)))
+
+    def delete(self) -> None:
+        self._ctx.act(SetCheckpoint(self.key, None, gone=True))
+
+    def __repr__(self) -> str:
+        return f"<checkpoint {self.key}>"
+
+
+class RunLedger:
+    """See `anchovies.sdk.Ledger`."""
+
+    def __init__(self, name: str, ctx: RunContext) -> None:
+        self._name = name
+        self._ctx = ctx
+
+    def get(self, key: str) -> Any:
+        found = self._ctx.overlay.entry(self._name, key)
+        return None if found is None else values.decode(found)
+
+    def put(self, key: str, value: Any) -> None:
+        self._ctx.act(PutLedger(self._name, key, values.encode(value)))
+
+    def delete(self, key: str) -> None:
+        self._ctx.act(PutLedger(self._name, key, None, gone=True))
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._ctx.overlay.entry(self._name, key) is not None
+
+    def __len__(self) -> int:
+        return self._ctx.overlay.ledger_size(self._name)
+

@@ -1,0 +1,75 @@
+"""What may end a batch before its work is done: the deadline, a signal, a failed sibling."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from dataclasses import dataclass
+
+from anchovies.core.clock import Clock
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, Stopped
+
+
+@dataclass(slots=True)
+class Deadline:
+    """The moment (monotonic seconds) by which a batch must have ended; None: never."""
+
+    clock: Clock
+    at: float | None = None
+    timeout: float | None = None
+
+    def left(self) -> float | None:
+        return None if self.at is None else max(0.0, self.at - self.clock.monotonic())
+
+    def passed(self) -> bool:
+        return self.at is not None and self.clock.monotonic() >= self.at
+
+    def error(self) -> AnchovyExecutionTimeout:
+        return AnchovyExecutionTimeout(
+            f"the execution timeout of {self.timeout:g} s passed; what was committed stays, the rest was thrown away",
+            hint="give it more time (-t), or let the source set checkpoints so that each run gets further",
+        )
+
+
+class StopSignal:
+    """One flag a session: why it must end, if it must. Set from the waiting thread, looked at from all others."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason: AnchovyError | None = None
+
+    def set(self, reason: AnchovyError) -> None:
+        """The first reason stays."""
+        if not self._event.is_set():
+            self.reason = reason
+            self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep that a stop ends early; True if it did."""
+        return self._event.wait(seconds)
+
+    def check(self) -> None:
+        """Raise the reason, if there is one."""
+        if self.reason is not None:
+            raise self.reason
+
+    @property
+    def timed_out(self) -> bool:
+        return isinstance(self.reason, AnchovyExecutionTimeout)
+
+
+def stopped_by(signum: int, name: str) -> Stopped:
+    """The reason that a signal gives."""
+    return Stopped(f"stopped by {name}; whole units that were read are committed", signal=signum)
+
+
+def raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Ask the interpreter to raise `error` in another thread at its next bytecode: the way out of `while True: pass`.
+
+    It does nothing to a thread that sits in a C call; the supervisor ends those.
+    """
+    if thread.ident is not None and thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))

@@ -1,0 +1,226 @@
+"""Hop 4 as the engine drives it: batches of one table → data files of whole units.
+
+Rows after the last mark wait in memory. When they outgrow it they spill into files of their own, which become good at the next
+mark or are thrown away; so a commit can always be cut at a mark, however long a unit is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from anchovies.core.arrow import conform, schema_of, type_of
+from anchovies.core.errors import AnchovyError
+from anchovies.core.types import ColType, join
+from anchovies.store.base import Store
+from anchovies.store.buffers import Buffer
+from anchovies.store.datafile import write_file
+from anchovies.store.record import DataFile
+
+ROLL_BYTES = 64 << 20
+SPILL_BYTES = 8 << 20
+AHEAD = 2
+
+
+@dataclass(slots=True)
+class _Open:
+    """A file that is being encoded."""
+
+    types: dict[str, ColType]
+    encoder: Any
+    rows: int = 0
+    raw: int = 0
+    cuts: list[int] = field(default_factory=list)
+
+
+class _FileSet:
+    """Batches in, closed files out. Encoding and storing happen in the pool's one thread, in order."""
+
+    def __init__(self, owner: TableWriter) -> None:
+        self._owner = owner
+        self._open: _Open | None = None
+        self.files: list[Future[DataFile]] = []
+
+    def add(self, batch: pa.RecordBatch, types: dict[str, ColType], starts: Sequence[int]) -> None:
+        current = self._open
+        if current is not None and not _fits(types, current.types):
+            self.close()
+            current = None
+        if current is None:
+            file_types = self._owner.joined(types)
+            current = self._open = _Open(file_types, self._owner.buffer.writer(schema_of(file_types)))
+        current.cuts += [current.rows + s for s in starts]
+        current.rows += batch.num_rows
+        current.raw += batch.nbytes
+        encoder, into = current.encoder, current.types
+        self._owner.submit(lambda: encoder.write(conform(batch, into)))
+        if current.raw >= ROLL_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        if self._open is None:
+            return
+        current, self._open = self._open, None
+        self.files.append(self._owner.submit(lambda: self._owner.store_file(current)))
+
+    def take(self, other: _FileSet) -> None:
+        """Append the files of `other`, in order, after our own."""
+        self.close()
+        other.close()
+        self.files += other.files
+        other.files = []
+
+
+class TableWriter:
+    """One table of one batch. Not thread-safe: its flow's driver owns it (the encoding thread is its own business)."""
+
+    def __init__(self, store: Store, table: str, buffer: Buffer, new_key: Callable[[str, str], str], types: Mapping[str, ColType]) -> None:
+        self._store = store
+        self.table = table
+        self.buffer = buffer
+        self._new_key = new_key
+        self.types: dict[str, ColType] = dict(types)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{table}")
+        self._ahead: deque[Future[Any]] = deque()
+        self._stored: list[str] = []
+        self._good = _FileSet(self)
+        self._reset_unit()
+        self._next_starts = True
+        self._closed = False
+        self.rows = self.raw = 0
+
+    def _reset_unit(self) -> None:
+        self._unit: list[tuple[pa.RecordBatch, dict[str, ColType], list[int]]] = []
+        self._spilled: _FileSet | None = None
+        self._unit_rows = self._unit_raw = self._held = 0
+
+    def add(self, batch: pa.RecordBatch, marks: Sequence[int] = ()) -> None:
+        """Append rows. `marks`: offsets in (0, rows] after which a unit ends; rows after the last one stay open."""
+        done = 0
+        if marks:
+            starts = [0] if self._next_starts else []
+            starts += [m for m in dict.fromkeys(marks) if 0 < m < marks[-1]]
+            done = marks[-1]
+            self._hold(batch.slice(0, done), starts)
+            self.mark()
+        if done < batch.num_rows:
+            self._hold(batch.slice(done) if done else batch, [0] if self._next_starts else [])
+            self._next_starts = False
+
+    def _hold(self, batch: pa.RecordBatch, starts: list[int]) -> None:
+        if not batch.num_rows:
+            return
+        types = {f.name: type_of(f) for f in batch.schema}
+        self._unit.append((batch, types, starts))
+        self._unit_rows += batch.num_rows
+        self._unit_raw += batch.nbytes
+        self._held += batch.nbytes
+        if self._held >= SPILL_BYTES:
+            self._spilled = self._spilled or _FileSet(self)
+            self._drain(self._spilled)
+
+    def _drain(self, into: _FileSet) -> None:
+        for batch, types, starts in self._unit:
+            into.add(batch, types, starts)
+        self._unit, self._held = [], 0
+
+    def mark(self) -> None:
+        """The open unit ends here and becomes good."""
+        if self._spilled is not None:
+            self._drain(self._spilled)
+            self._good.take(self._spilled)
+        else:
+            self._drain(self._good)
+        self.rows += self._unit_rows
+        self.raw += self._unit_raw
+        self._reset_unit()
+        self._next_starts = True
+
+    def discard(self) -> int:
+        """Drop the open unit; returns its rows."""
+        dropped = self._unit_rows
+        if self._spilled is not None:
+            self._spilled.close()
+            self._drop(self._spilled.files)
+        self._reset_unit()
+        self._next_starts = True
+        return dropped
+
+    def finish(self) -> list[DataFile]:
+        """Close and store what is good; the files, in order. The writer goes on with the next commit. Raises what encoding raised."""
+        self._good.close()
+        done = [f.result() for f in self._good.files]
+        self._settle()
+        self._good.files = []
+        self.rows = self.raw = 0
+        return done
+
+    def committed(self) -> None:
+        """What was finished is named by the log now: it is nobody's to delete."""
+        self._stored = []
+
+    def abandon(self, *, keep_files: bool) -> None:
+        """End without a commit. `keep_files`: the fate of a commit is unknown, so nothing is deleted."""
+        self._closed = True
+        for future in [*self._ahead, *self._good.files]:
+            future.cancel()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for key in [] if keep_files else self._stored:
+            self._delete(key)
+
+    def close(self) -> None:
+        """Everything good was finished: drop the rest and end the thread."""
+        if not self._closed:
+            self.discard()
+            self.abandon(keep_files=False)
+
+    def submit(self, work: Callable[[], Any]) -> Future[Any]:
+        """Run in the encoding thread, at most `AHEAD` pieces ahead of it."""
+        future = self._pool.submit(work)
+        self._ahead.append(future)
+        while len(self._ahead) > AHEAD:
+            self._ahead.popleft().result()
+        return future
+
+    def _settle(self) -> None:
+        while self._ahead:
+            self._ahead.popleft().result()
+
+    def joined(self, types: Mapping[str, ColType]) -> dict[str, ColType]:
+        """The types of the next file: all that is known of the table, widened where that changes no value's form."""
+        for name, kind in types.items():
+            wide = join(self.types[name], kind) if name in self.types else kind
+            self.types[name] = wide
+        return {n: (types[n] if n in types and _changes_form(types[n], t) else t) for n, t in self.types.items()}
+
+    def store_file(self, done: _Open) -> DataFile:
+        key = self._new_key(self.table, self.buffer.ext)
+        data = done.encoder.finish()
+        self._stored.append(key)
+        return write_file(self._store, key, self.table, data, done.rows, done.types, done.cuts)
+
+    def _drop(self, files: Sequence[Future[DataFile]]) -> None:
+        for future in files:
+            self._pool.submit(lambda f=future: self._delete(f.result().path))  # type: ignore[misc]
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._store.delete(key)
+        except AnchovyError:
+            return  # garbage of a closed epoch; collection finds it
+
+
+def _changes_form(have: ColType, wide: ColType) -> bool:
+    """Whether a value would have to be written in another form (a number as JSON text, say) to lie in a wider column."""
+    return wide.kind == "json" and have.kind not in ("json", "null")
+
+
+def _fits(types: Mapping[str, ColType], into: Mapping[str, ColType]) -> bool:
+    """Whether a batch can be kept in a file of these types as it is."""
+    return all(n in into and (t == into[n] or t.kind == "null" or (join(t, into[n]) == into[n] and not _changes_form(t, into[n])))
+               for n, t in types.items())  # fmt: skip
