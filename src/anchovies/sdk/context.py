@@ -90,6 +90,8 @@ class Task(Protocol):
 
 
 class Context(Protocol):
+    """What a source, a sink or a hook can ask of the run it is in."""
+
     @property
     def session(self) -> Session: ...
     @property
