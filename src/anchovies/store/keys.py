@@ -6,25 +6,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from anchovies.core.errors import ConfigError
+from anchovies.core.names import check_name
 
 PAGE = 1024
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _KEEP = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.-")
 _MAX = 200
-
-
-def check_name(name: str, what: str) -> str:
-    """Refuse names that could leave their folder. Raises ConfigError before anything is touched; returns the name."""
-    bad = (
-        "is empty" if not name
-        else "is a path, not a name" if name in (".", "..") or "/" in name or "\\" in name
-        else "holds a control character" if any(ord(c) < 32 or ord(c) == 127 for c in name)
-        else None
-    )  # fmt: skip
-    if bad:
-        raise ConfigError(f"{what} {name!r} {bad}", hint=f"take a {what} of letters, digits, '_', '-' and '.'")
-    return name
 
 
 def encode(name: str, what: str = "name") -> str:

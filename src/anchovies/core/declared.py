@@ -1,0 +1,215 @@
+"""Every setting, declared once: the command line, the variables, the help and the reference page come from here."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anchovies.core.kinds import BOOL, BYTES, CLASS, COUNT, DURATION, INT, LIST, PLACE, POSITIVE_DURATION, TEXT, Kind, choice
+
+Values = Mapping[str, Any]
+Computed = Callable[[Values, Mapping[str, str]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `name` is its attribute and its key under `config:`; its variable is `ACHVY_<NAME>` unless `env` names others.
+
+    `flags` are the options of the command line; `off_flags`, `off_env`, `off_keys` say the opposite of a boolean. `default` may
+    be a function of the settings that were resolved before it and of the environment; `default_text` is how the default reads.
+    `later`: declared, and refused until it is built, but for the values in `harmless`. `unused`: taken, with a warning.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = None
+    default_text: str = ""
+    flags: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
+    keys: tuple[str, ...] | None = None
+    off_flags: tuple[str, ...] = ()
+    off_env: tuple[str, ...] = ()
+    off_keys: tuple[str, ...] = ()
+    later: bool = False
+    harmless: tuple[Any, ...] = ()
+    unused: bool = False
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (f"ACHVY_{self.name.upper()}",) if self.env is None else self.env
+
+    @property
+    def config_keys(self) -> tuple[str, ...]:
+        return (self.name,) if self.keys is None else self.keys
+
+    @property
+    def repeats(self) -> bool:
+        return self.kind is LIST
+
+    def show(self, value: Any) -> str:
+        """The value as a person would write it."""
+        return "" if value is None else self.kind.show(value)
+
+    @property
+    def shown_default(self) -> str:
+        return self.default_text or ("none" if self.default in (None, ()) else self.show(self.default))
+
+
+def _user(values: Values, env: Mapping[str, str]) -> str:
+    if values["prod"]:
+        return "prod"
+    if login := env.get("LOGNAME") or env.get("USER"):
+        return login
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid{os.getuid()}"
+
+
+def _id(values: Values, env: Mapping[str, str]) -> str:
+    return f"{socket.gethostname()}:{env.get('ACHVY_PORT') or 0}"
+
+
+def _datastore(values: Values, env: Mapping[str, str]) -> str:
+    return str(PLACE.parse(env.get("ACHVY_HOME") or "~/.anchovies", "ACHVY_HOME"))
+
+
+def _commit_seconds(values: Values, env: Mapping[str, str]) -> float:
+    return 5.0 if values["service"] else 30.0
+
+
+def _cls(name: str, help: str, *env: str) -> Setting:
+    variables = (f"ACHVY_{name.upper()}", *env)
+    return Setting(name, CLASS, help, flags=(f"--{name.replace('_', '-')}",), env=variables, later=True)
+
+
+def _dataset(name: str, default: Any, text: str, help: str) -> Setting:
+    return Setting(f"dataset_{name}", INT, help, default, text, env=(f"DATASET_{name.upper()}",), keys=(), unused=True)
+
+
+IDENTITY = (
+    Setting("prod", BOOL, "the same as --user prod", False, flags=("--prod",), env=(), keys=()),
+    Setting("user", TEXT, "the user: whose anchovy it is", _user, "the login name, else uid<N>", flags=("-u", "--user")),
+    Setting(
+        "id",
+        TEXT,
+        "the anchovy's id; give it a name that people know",
+        _id,
+        "<hostname>:<ACHVY_PORT or 0>, with a warning; none with --prod",
+        flags=("-i", "--id"),
+    ),
+    Setting(
+        "datastore",
+        PLACE,
+        "where everything is kept: a path or a URI",
+        _datastore,
+        "$ACHVY_HOME, else ~/.anchovies",
+        flags=("--datastore",),
+        env=("ACHVY_DATASTORE", "ACHVY_METASTORE"),
+    ),
+    Setting(
+        "config",
+        TEXT,
+        "the configuration itself (begins with { or has several lines), or the path of its file",
+        flags=("-c", "--config"),
+        keys=(),
+    ),
+    Setting(
+        "config_file", TEXT, "path of the configuration", None, "./config.yaml if there is one", flags=("--config-file",), keys=()
+    ),
+)
+
+RUN = (
+    Setting(
+        "operator_cls",
+        CLASS,
+        "what to run: a plugin path, mypkg.mod:Cls, or ./file.py:Cls",
+        flags=("-op", "--op", "--operator-cls"),
+    ),
+    Setting(
+        "service",
+        BOOL,
+        "run batches until stopped",
+        False,
+        "false: one batch, then exit",
+        flags=("-S", "--service"),
+        off_flags=("-T", "--task"),
+        off_env=("ACHVY_IS_TASK_EXECUTOR",),
+        off_keys=("is_task_executor",),
+    ),
+    Setting("interval", DURATION, "service: longest pause between batches", 60.0, flags=("--interval",)),
+    Setting("execution_timeout", POSITIVE_DURATION, "how long a batch may take", flags=("-t", "--execution-timeout")),
+    Setting("grace", DURATION, "how long after the timeout the process is ended hard", 10.0, flags=("--grace",)),
+    Setting(
+        "if_running", choice("skip", "wait", "fail"), "what to do if this anchovy runs already", "skip", flags=("--if-running",)
+    ),
+    Setting("upstream", LIST, "id of an upstream anchovy, or user/id", (), flags=("-U", "--upstream")),
+    Setting(
+        "upstream_may_be_missing", BOOL, "an upstream that never ran is no error", False, flags=("--upstream-may-be-missing",)
+    ),
+    Setting("enabled", LIST, "tables to take: names, globs, upstream.tbl", (), "all", flags=("-e", "--enable")),
+    Setting("disabled", LIST, "tables to leave out; wins over --enable", (), flags=("-d", "--disable")),
+    Setting("full_refresh", BOOL, "forget the checkpoints first", False, flags=("--full-refresh",), env=(), keys=()),
+    Setting("backfill", TEXT, "run an incremental source over FROM..TO", flags=("--backfill",), env=(), keys=(), later=True),
+    Setting(
+        "batch_policy",
+        choice("continue", "raise"),
+        "whether the other tables go on when one fails",
+        "continue",
+        flags=("--batch-policy",),
+    ),
+    Setting("max_failures", COUNT, "service: failed batches in a row before it gives up", flags=("--max-failures",), later=True),
+    Setting("commit_bytes", BYTES, "commit at the next mark after this much", 64 << 20, flags=("--commit-bytes",)),
+    Setting(
+        "commit_seconds",
+        DURATION,
+        "commit at the next mark after this long",
+        _commit_seconds,
+        "30s; a service: 5s",
+        flags=("--commit-seconds",),
+    ),
+    Setting("batch_bytes", BYTES, "most bytes of a table in a batch", flags=("--batch-bytes",), later=True),
+    Setting("batch_rows", COUNT, "most rows of a table in a batch", flags=("--batch-rows",), later=True),
+    Setting("threads", COUNT, "tables at once", 1, flags=("--threads",), later=True, harmless=(1,)),
+    Setting("worker_num", COUNT, "this process is worker N of --workers", 0, flags=("--worker-num",), later=True, harmless=(0,)),
+    Setting("workers", COUNT, "how many workers share the work", 1, flags=("--workers",), later=True, harmless=(1,)),
+    Setting("retain", DURATION, "how long committed data are kept", None, "none: for ever", flags=("--retain",), later=True),
+    Setting("cache_ttl", DURATION, "service: how long discover_tbls() is reused", 60.0, flags=("--cache-ttl",), later=True),
+)
+
+PARTS = (
+    Setting("data_buffer_cls", CLASS, "format of the data: parquet, jsonl, or a class", "parquet", flags=("--data-buffer-cls",)),
+    _cls("checkpoint_cls", "replaces how checkpoints are kept"),
+    _cls("task_store_cls", "replaces how the task log is kept", "ACHVY_TASK_METASTORE_CLASS", "ACHVY_TASK_METASTORE_CLS"),
+    _cls("tbl_store_cls", "replaces how tables are kept"),
+    _cls("result_store_cls", "replaces how results are kept"),
+    _cls("session_cls", "replaces the session"),
+    _cls("batch_cls", "replaces the batch"),
+)
+
+OUTPUT = (
+    Setting("log_level", choice("debug", "info", "warning", "error"), "how much is told", "info", flags=("--log-level",)),
+    Setting("json", BOOL, "print the result as JSON, and nothing else on stdout", False, flags=("--json",)),
+    Setting("no_progress", BOOL, "no live display, one line an event", False, flags=("--no-progress",)),
+    Setting("log_rows", BOOL, "let rows appear in logs", False, flags=("--log-rows",), later=True, harmless=(False,)),
+    Setting("host", TEXT, "service: where health and metrics listen", flags=("--host",), later=True),
+    Setting("port", COUNT, "service: where health and metrics listen", None, "off", flags=("--port",), env=(), later=True),
+)
+
+DATASET = (
+    _dataset("primary_length", 40, "", "sql: length of a key's text column, where a database needs one"),
+    _dataset("default_length", 255, "", "sql: length of other text columns, where a database needs one"),
+    _dataset("chunksize", None, "64 MiB of rows", "sql: rows a bulk load; -1: one stream"),
+    _dataset("sample_size", None, "", "sql: rows sampled for discovery"),
+    _dataset("data_retention_seconds", -1, "", "sql: how long expired rows are kept; -1: for ever"),
+)
+
+GROUPS = {"Identity": IDENTITY, "Running": RUN, "Parts": PARTS, "Output": OUTPUT, "sql plugin": DATASET}
+SETTINGS: tuple[Setting, ...] = tuple(s for group in GROUPS.values() for s in group)
+BY_NAME: Mapping[str, Setting] = {s.name: s for s in SETTINGS}
+OTHER_VARIABLES = ("ACHVY_HOME", "ACHVY_PORT", "ACHVY_MASK_KEY")
