@@ -61,7 +61,7 @@ class Store(ABC):
         return None
 
     def local_path(self, key: str) -> str | None:
-        """The path of the object's file where it is one, else None. For readers that take paths; the object is never written so."""
+        """The path of the object's file where it is one, else None. For reading only."""
         return None
 
     def close(self) -> None:  # noqa: B027

@@ -1,0 +1,299 @@
+"""The log of one anchovy, and the one place where a commit happens: put-if-absent of the next slot."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from msgspec.structs import replace
+
+from anchovies.core.clock import Clock, iso
+from anchovies.core.errors import (
+    AlreadyExists,
+    AnchovyError,
+    CommitUnknown,
+    ConfigError,
+    Fenced,
+    NotFound,
+    StaleSession,
+    Stopped,
+    StoreUnavailable,
+)
+from anchovies.core.ids import Ids
+from anchovies.core.retry import Retry
+from anchovies.store import snapshot
+from anchovies.store.base import Store
+from anchovies.store.history import Format, History, manifest
+from anchovies.store.keys import Home
+from anchovies.store.record import FORMAT, MAX_RECORD, Change, Kind, Record, Writer, seal
+from anchovies.store.state import State, fold, touched
+
+SNAPSHOT_EVERY = 256
+_UNKNOWN = "nothing was cleaned up and nothing is lost: run it again, the next session finds out whether the commit landed"
+
+
+class Log:
+    """A session's hold on the log. `load`, then `append` as often as there is something, then `finish`.
+
+    The first commit is the session's `open` as well, so a run that finds nothing writes nothing. `writer` may be replaced between
+    batches. Calls are serialised; `revoke` may come from any thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        home: Home,
+        *,
+        clock: Clock,
+        ids: Ids,
+        writer: Writer,
+        lane: int = 0,
+        workers: int = 1,
+        retry: Retry | None = None,
+    ) -> None:
+        if (lane, workers) != (0, 1):
+            raise ConfigError("several workers of one anchovy are not built yet", hint="leave out --worker-num and --workers")
+        self.writer = writer
+        self.committed = False
+        self._store, self._home, self._clock, self._ids = store, home, clock, ids
+        self._lane, self._workers = lane, workers
+        self._retry = retry or Retry(clock, ids)
+        self._history = History(store, home, self._retry)
+        self._turn = threading.RLock()
+        self._revoked: AnchovyError | None = None
+        self._dead: AnchovyError | None = None
+        self._start(State(), 0)
+
+    # --- what was read ---
+
+    @property
+    def state(self) -> State:
+        """The log as this session knows it: as loaded, plus its own commits and what it had to fold on the way."""
+        return self._state
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this session's files and records; tentative until its first commit."""
+        return self._epoch
+
+    def load(self) -> State:
+        """Read the log to its tail and begin (again) from there: the next commit opens a new session. Writes nothing."""
+        with self._turn:
+            if isinstance(self._dead, Fenced):
+                raise self._dead
+            self._start(*self._history.load())
+            self._dead = None
+            if self._state.workers not in (0, self._workers):
+                raise ConfigError(
+                    f"{self._home.root} was run by {self._state.workers} workers; going on with {self._workers} is not built yet",
+                    hint="run it by the version that knows workers, or give this one another id",
+                )
+            return self._state
+
+    def _start(self, state: State, base: int) -> None:
+        self._state, self._snapshot = state, base
+        self._opened = False
+        self._epoch = state.epoch(self._lane) + 1
+
+    # --- names of data files ---
+
+    def data_key(self, tbl: str, nonce: str, ext: str) -> str:
+        """Where a data file of this session lies. After StaleSession: make new ones."""
+        return self._home.data(tbl, self._lane, self._epoch, nonce, ext)
+
+    def new_data_key(self, tbl: str, ext: str) -> str:
+        return self.data_key(tbl, self._ids.nonce(), ext)
+
+    def new_rejects_key(self, tbl: str) -> str:
+        return self._home.rejects(tbl, self._lane, self._epoch, self._ids.nonce())
+
+    # --- the commit ---
+
+    def append(self, change: Change, keys: frozenset[str] = frozenset()) -> Record:
+        """Commit `change`, whose files are durable already. `keys`: the checkpoint keys that the batch read (`ledger:<name>` for
+        ledgers); those it sets are added.
+
+        Raises Fenced (a newer session owns the log: stop), StaleSession (the batch was built on what is no longer true and nothing
+        of it landed: `load`, begin again), CommitUnknown (nobody knows: clean up nothing), StoreUnavailable (before the commit was
+        tried), FatalError, and what `revoke` was given.
+        """
+        with self._turn:
+            self._ready()
+            record = self._race("commit", change, keys | touched(change))
+            self._opened = self.committed = True
+            if self._state.slot - self._snapshot >= SNAPSHOT_EVERY:
+                self._keep_snapshot()
+            return record
+
+    def edit(self, change: Change) -> Record:
+        """Commit a change that was made by hand (`change.note` says who and why). It fences nobody; batches that depend on what
+        it changes begin again. Raises CommitUnknown, FatalError."""
+        with self._turn:
+            self._ready()
+            record = self._race("edit", change, frozenset())
+            self.committed = True
+            return record
+
+    def revoke(self, reason: AnchovyError | None = None) -> None:
+        """Take the permission to commit away, for good: every later attempt raises `reason`. Waits for nobody.
+
+        A commit whose request is under way already may still land, and its `append` then says so.
+        """
+        self._revoked = reason or Stopped("this session may not commit any more")
+
+    def finish(self) -> bool:
+        """The session's last act, if it committed: a snapshot for the next one, and the hint how far the log is.
+
+        Both are advisory; False when they could not be written.
+        """
+        with self._turn:
+            if not self.committed or self._dead is not None:
+                return True
+            return self._keep_snapshot()
+
+    def _keep_snapshot(self) -> bool:
+        try:
+            snapshot.write(self._store, self._home, self._state)
+            self._store.put(self._home.head, f'{{"slot":{self._state.slot}}}'.encode())
+        except AnchovyError:
+            return False
+        self._snapshot = self._state.slot
+        return True
+
+    def _ready(self) -> None:
+        """May this session commit? Then make sure that there is a log."""
+        self._permitted()
+        if self._dead is not None:
+            raise self._dead
+        if not self._state.store:
+            self._state = replace(self._state, store=self._retry.call(self._marker))
+        elif self._state.slot and not self._opened:
+            self._history.settle(self._state.slot)  # what we build on must not vanish in a power cut that our own record survives
+
+    def _permitted(self) -> None:
+        if self._revoked is not None:
+            raise self._revoked
+
+    def _marker(self) -> str:
+        """Create the format marker, or find that somebody has."""
+        mine = Format(format=FORMAT, store_uuid=self._ids.cid())
+        with suppress(AlreadyExists, StoreUnavailable):
+            self._store.create(self._home.format, seal(mine))
+        found = self._history.uuid()
+        if found is None:
+            raise StoreUnavailable(f"{self._home.format} could not be written")
+        self._store.settle(self._home.format)
+        return found
+
+    def _race(self, kind: Kind, change: Change, keys: frozenset[str]) -> Record:
+        """Take the next slot, and the next, until one is ours. The same commit throughout: same cid, same files."""
+        draft = self._draft("open" if kind == "commit" and not self._opened else kind, change)
+        while True:
+            mine = self._place(draft)
+            found = self._put(mine)
+            if found.cid == mine.cid:
+                whole = replace(mine, change=change)
+                self._state = fold(self._state, whole)
+                return whole
+            self._lost(kind, found, keys)
+
+    def _draft(self, kind: Kind, change: Change) -> Record:
+        """The record, but for what depends on its slot."""
+        edit = kind == "edit"
+        draft = Record(
+            v=FORMAT,
+            store=self._state.store,
+            slot=0,
+            epoch=0 if edit else self._epoch,
+            lane=-1 if edit else self._lane,
+            workers=0 if edit else self._workers,
+            seq=0,
+            kind=kind,
+            cid=self._ids.cid(),
+            prev="",
+            writer=self.writer,
+            at="",
+            rows=change.rows,
+            change=change,
+        )
+        return draft if len(seal(draft)) < MAX_RECORD - 256 else self._outsource(draft)
+
+    def _outsource(self, draft: Record) -> Record:
+        """A long change goes into an object of its own, written before the record that names it."""
+        ref, data = manifest(self._home, draft.cid, draft.change)
+        self._retry.call(lambda: self._store.put(ref.path, data))
+        return replace(draft, manifest=ref, change=Change(note=draft.change.note))
+
+    def _place(self, draft: Record) -> Record:
+        """The draft as the record of the next slot. `seq` never goes back, whatever the clock does."""
+        now = self._clock.now_us()
+        state = self._state
+        return replace(draft, slot=state.slot + 1, prev=state.cid, seq=max(state.seq, now), at=iso(now))
+
+    def _put(self, mine: Record) -> Record:
+        """Create the slot and find out whose it is: our record, or the one that was there first.
+
+        A retry puts the same bytes. AlreadyExists is a question (it may be our own lost answer), so the slot is read.
+        """
+        key, data, tried = self._home.slot(mine.slot), seal(mine), 0
+        while True:
+            try:
+                self._permitted()
+                self._store.create(key, data)
+                return mine
+            except (AlreadyExists, StoreUnavailable):
+                tried += 1
+            except AnchovyError as e:  # nothing of *this* attempt landed; an earlier one may have
+                if tried:
+                    raise self._unknown(mine, e) from e
+                raise
+            try:
+                return self._look(mine)
+            except NotFound as e:
+                if not self._retry.again(tried):
+                    raise self._unknown(mine, e) from e
+            except StoreUnavailable as e:
+                raise self._unknown(mine, e) from e
+
+    def _look(self, mine: Record) -> Record:
+        """What the slot holds, made durable before anybody acts on it. Raises NotFound when nothing has landed."""
+        found = self._history.record(mine.slot)
+        self._history.settle(mine.slot)
+        return found
+
+    def _unknown(self, mine: Record, cause: AnchovyError) -> CommitUnknown:
+        self._dead = CommitUnknown(
+            f"nobody knows whether commit {mine.cid} landed in slot {mine.slot} of {self._home.root}: {cause}",
+            hint=_UNKNOWN,
+            slot=mine.slot,
+        )
+        return self._dead
+
+    def _lost(self, kind: Kind, found: Record, keys: frozenset[str]) -> None:
+        """Another record holds the slot that we wanted: fold it and go on, or raise why that cannot be."""
+        self._state = fold(self._state, found)
+        if kind == "edit":
+            return
+        self._dead = self._verdict(found, keys)
+        if self._dead is not None:
+            raise self._dead
+
+    def _verdict(self, found: Record, keys: frozenset[str]) -> AnchovyError | None:
+        """What it means for a commit that `found` came first; None: nothing."""
+        home, slot = self._home.root, found.slot
+        if found.kind == "edit":
+            if not keys & touched(found.change):
+                return None
+            return StaleSession(f"slot {slot} of {home} changed a checkpoint that the running batch depends on", slot=slot)
+        if self._opened or found.workers != self._workers:
+            w = found.writer
+            return Fenced(
+                f"a newer session of {home} has committed ({w.session} on {w.host}, pid {w.pid}, slot {slot}); this one stops",
+                hint="nothing is lost: the newer session goes on",
+                slot=slot,
+            )
+        return StaleSession(
+            f"another session of {home} committed first (slot {slot})",
+            hint="nothing of this batch landed; it begins again from there",
+            slot=slot,
+        )

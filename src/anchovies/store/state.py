@@ -1,0 +1,150 @@
+"""What the log comes to: a frozen value that is the fold of its records, the same for everybody who reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from anchovies.core.errors import CorruptDatastore, FatalError, HistoryDiverged
+from anchovies.store.record import FORMAT, Change, CheckpointValue, LedgerChange, Loaded, Record
+
+DIVERGED = "the datastore was restored, copied or edited by hand: bring back the newer log, or start under a new id"
+_NEWER = "a newer anchovies wrote it: update this one"
+
+
+class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a table came to: rows, bytes, files ever committed, the last slot that brought some, the last that completed it."""
+
+    rows: int = 0
+    bytes: int = 0
+    files: int = 0
+    slot: int = 0
+    complete: int = 0
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The fold of slots 1..`slot`. `cid` is that of `slot`, `seq` the least that the next record may have.
+
+    `checkpoints` by key, `ledgers` by name, `tables` (metadata) and `totals` by table name. An empty log is `State()`.
+    """
+
+    v: int = FORMAT
+    store: str = ""
+    slot: int = 0
+    cid: str = ""
+    seq: int = 0
+    at: str = ""
+    workers: int = 0
+    floor: int = 0
+    lanes: dict[str, int] = {}
+    checkpoints: dict[str, CheckpointValue] = {}
+    ledgers: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {}
+    totals: dict[str, Totals] = {}
+    loads: list[Loaded] = []
+    ack_pending: list[str] = []
+
+    def epoch(self, lane: int) -> int:
+        """The epoch that counts in `lane`: its last open, or the last re-partition."""
+        return max(self.lanes.get(str(lane), 0), self.floor)
+
+    @property
+    def top_epoch(self) -> int:
+        return max([self.floor, *self.lanes.values()])
+
+    @property
+    def loaded(self) -> dict[tuple[str, str, str], Loaded]:
+        """The newest `Loaded` of each (source, tbl, target)."""
+        return {(x.source, x.tbl, x.target): x for x in self.loads}
+
+
+def fold(state: State, record: Record) -> State:
+    """`state` after `record`, which must follow it. Raises what `follows` raises; changes nothing in place."""
+    follows(state, record)
+    change = record.change
+    edit = record.kind == "edit"
+    opened = record.kind == "open"
+    new_workers = opened and record.workers != state.workers
+    return replace(
+        state,
+        store=record.store,
+        slot=record.slot,
+        cid=record.cid,
+        seq=record.seq + record.rows,
+        at=record.at,
+        workers=record.workers if opened else state.workers,
+        floor=max(state.floor, record.epoch) if new_workers else state.floor,
+        lanes={**state.lanes, str(record.lane): record.epoch} if opened else state.lanes,
+        checkpoints=_checkpoints(state.checkpoints, change),
+        ledgers=_ledgers(state.ledgers, change.ledgers),
+        tables={**state.tables, **change.tables} if change.tables else state.tables,
+        totals=_totals(state.totals, change, record.slot),
+        loads=_loads(state.loads, change.loaded),
+        ack_pending=state.ack_pending if edit else change.ack_pending,
+    )
+
+
+def follows(state: State, record: Record) -> None:
+    """Assert that `record` is what may stand after `state` (invariants I2 and I3). Raises HistoryDiverged or CorruptDatastore."""
+    n = record.slot
+    if record.kind not in ("open", "commit", "edit"):
+        raise FatalError(f"slot {n} is a record of kind {record.kind!r}, which this version does not know", hint=_NEWER, slot=n)
+    if n != state.slot + 1 or record.prev != state.cid or state.store not in ("", record.store):
+        raise HistoryDiverged(f"slot {n} does not follow slot {state.slot} that was read before it", hint=DIVERGED, slot=n)
+    if record.seq < state.seq or not _epoch_fits(state, record):
+        raise CorruptDatastore(
+            f"slot {n} breaks the order of the log (seq {record.seq} after {state.seq}, epoch {record.epoch})",
+            hint="stop every session of this anchovy and report this, with that file and the one before it",
+            slot=n,
+        )
+
+
+def _epoch_fits(state: State, record: Record) -> bool:
+    if record.kind == "edit":
+        return True
+    if record.kind == "commit":
+        return record.epoch == state.epoch(record.lane) and record.workers == state.workers
+    return record.epoch > (state.epoch(record.lane) if record.workers == state.workers else state.top_epoch)
+
+
+def _checkpoints(old: dict[str, CheckpointValue], change: Change) -> dict[str, CheckpointValue]:
+    if not change.checkpoints.set and not change.checkpoints.delete:
+        return old
+    kept = {k: v for k, v in old.items() if k not in set(change.checkpoints.delete)}
+    return {**kept, **change.checkpoints.set}
+
+
+def _ledgers(old: dict[str, dict[str, Any]], changes: dict[str, LedgerChange]) -> dict[str, dict[str, Any]]:
+    new = dict(old)
+    for name, change in changes.items():
+        ledger = {**old.get(name, {}), **change.put}
+        for key in change.delete:
+            ledger.pop(key, None)
+        new[name] = ledger
+    return {k: v for k, v in new.items() if v} if changes else old
+
+
+def _totals(old: dict[str, Totals], change: Change, slot: int) -> dict[str, Totals]:
+    if not change.files and not change.complete:
+        return old
+    new = dict(old)
+    for f in change.files:
+        t = new.get(f.table, Totals())
+        new[f.table] = replace(t, rows=t.rows + f.rows, bytes=t.bytes + f.size, files=t.files + 1, slot=slot)
+    for tbl in change.complete:
+        new[tbl] = replace(new.get(tbl, Totals()), complete=slot)
+    return new
+
+
+def _loads(old: list[Loaded], new: list[Loaded]) -> list[Loaded]:
+    if not new:
+        return old
+    merged = {(x.source, x.tbl, x.target): x for x in [*old, *new]}
+    return [merged[k] for k in sorted(merged)]
+
+
+def touched(change: Change) -> frozenset[str]:
+    """The checkpoint keys that `change` sets or deletes; `ledger:<name>` for ledgers."""
+    return frozenset([*change.checkpoints.set, *change.checkpoints.delete, *(f"ledger:{name}" for name in change.ledgers)])
