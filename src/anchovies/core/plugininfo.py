@@ -1,0 +1,147 @@
+"""What plugins say of themselves, read from their source without running it."""
+
+from __future__ import annotations
+
+import ast
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from anchovies.core.errors import ConfigError
+
+NAMESPACE = "anchovies.plugins"
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `requires`: modules that must be importable;
+    `extra`: what `pip install 'anchovies[…]'` calls it; `path`: its source; `broken`: why its source could not be read."""
+
+    name: str
+    module: str
+    summary: str = ""
+    extra: str = ""
+    requires: tuple[str, ...] = ()
+    operators: Mapping[str, str] = field(default_factory=dict)
+    connections: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+    broken: str = ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The modules it needs that are not installed."""
+        return tuple(m for m in self.requires if find_spec(m) is None)
+
+    @property
+    def install(self) -> str:
+        """The line that installs what it needs."""
+        return (
+            f"pip install 'anchovies[{self.extra}]'" if self.extra else f"pip install {' '.join(self.missing or self.requires)}"
+        )
+
+
+def find_plugin(name: str) -> PluginInfo | None:
+    """The plugin `name`; reads no source but its own."""
+    for found, source in _modules():
+        if found == name:
+            return read_plugin(name, f"{NAMESPACE}.{name}", source)
+    return next((_of_entry(e) for e in entry_points(group=NAMESPACE, name=name)), None)
+
+
+def _of_entry(entry: EntryPoint) -> PluginInfo:
+    module = entry.value.partition(":")[0].strip()
+    return read_plugin(entry.name, module, _source_of(module))
+
+
+def find_plugins() -> dict[str, PluginInfo]:
+    """Plugin name → what it says of itself: modules of the namespace first, then the entry points. Nothing is imported."""
+    found: dict[str, PluginInfo] = {}
+    for name, source in _modules():
+        found.setdefault(name, read_plugin(name, f"{NAMESPACE}.{name}", source))
+    for entry in entry_points(group=NAMESPACE):
+        if entry.name not in found:
+            found[entry.name] = _of_entry(entry)
+    return found
+
+
+def _modules() -> Iterator[tuple[str, Path | None]]:
+    try:
+        namespace = import_module(NAMESPACE)
+    except ModuleNotFoundError:
+        return
+    for module in pkgutil.iter_modules(list(namespace.__path__)):
+        if not module.name.startswith("_"):
+            folder = Path(getattr(module.module_finder, "path", ""))
+            path = folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"
+            yield module.name, path if path.is_file() else None
+
+
+def _source_of(module: str) -> Path | None:
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def read_plugin(name: str, module: str, source: Path | None) -> PluginInfo:
+    """The top-level literal `PLUGIN = {...}` of the plugin's source; without one its classes are its operators."""
+    if source is None:
+        return PluginInfo(name, module)
+    try:
+        tree = ast.parse(source.read_bytes())
+        said = _literal(tree)
+        if said is None:
+            doc = (ast.get_docstring(tree) or "").partition("\n")[0]
+            operators, connections = _classes(tree, module)
+            return PluginInfo(name, module, doc, operators=operators, connections=connections, path=str(source))
+        return _info(name, module, said, str(source))
+    except (SyntaxError, OSError, ValueError, ConfigError) as e:
+        return PluginInfo(name, module, path=str(source), broken=str(e))
+
+
+def _literal(tree: ast.Module) -> dict[str, Any] | None:
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(t, ast.Name) and t.id == "PLUGIN" for t in targets):
+            value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            if not isinstance(value, dict):
+                raise ConfigError("PLUGIN is not a map")
+            return value
+    return None
+
+
+def _info(name: str, module: str, said: dict[str, Any], path: str) -> PluginInfo:
+    return PluginInfo(
+        name=name,
+        module=module,
+        summary=str(said.get("summary", "")),
+        extra=str(said.get("extra") or ""),
+        requires=tuple(said.get("requires", ())),
+        operators=_targets(said.get("operators", ()), module),
+        connections=_targets(said.get("connections", ()), module),
+        commands=_targets(said.get("commands", ()), module),
+        path=path,
+    )
+
+
+def _targets(said: Any, module: str) -> dict[str, str]:
+    """`["Cls", "pkg.mod:Cls"]` or `{"name": "pkg.mod:Cls"}` → name → `module:Cls`; other texts describe the plugin's own names."""
+    pairs = said.items() if isinstance(said, Mapping) else [(s.rpartition(":")[2], s) for s in said]
+    return {name: target if ":" in target else f"{module}:{target if target.isidentifier() else name}" for name, target in pairs}
+
+
+def _classes(tree: ast.Module, module: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Operators and connections of a plugin without a PLUGIN: its public classes, told apart by the names of their bases."""
+    found: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.bases and not node.name.startswith("_"):
+            bases = [ast.unparse(b) for b in node.bases]
+            found[any(b.endswith("Connection") for b in bases)][node.name] = f"{module}:{node.name}"
+    return found
