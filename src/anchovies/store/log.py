@@ -113,9 +113,9 @@ class Log:
         """Commit `change`, whose files are durable already. `keys`: the checkpoint keys that the batch read (`ledger:<name>` for
         ledgers); those it sets are added.
 
-        Raises Fenced (a newer session owns the log: stop), StaleSession (the batch was built on what is no longer true and nothing
-        of it landed: `load`, begin again), CommitUnknown (nobody knows: clean up nothing), StoreUnavailable (before the commit was
-        tried), FatalError, and what `revoke` was given.
+        Raises Fenced (a newer session owns the log: stop), StaleSession (the batch was built on what is no longer true; nothing
+        landed: `load`, begin again), CommitUnknown (nobody knows: clean up nothing), StoreUnavailable (before it was tried),
+        FatalError, and what `revoke` was given.
         """
         with self._turn:
             self._ready()
