@@ -9,7 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from anchovies.core.kinds import BOOL, BYTES, CLASS, COUNT, DURATION, INT, LIST, PLACE, POSITIVE_DURATION, TEXT, Kind, choice
+from anchovies.core.settingkinds import (
+    BOOL,
+    BYTES,
+    CLASS,
+    COUNT,
+    DURATION,
+    INT,
+    LIST,
+    PLACE,
+    POSITIVE_DURATION,
+    TEXT,
+    Kind,
+    choice,
+)
 
 Values = Mapping[str, Any]
 Computed = Callable[[Values, Mapping[str, str]], Any]

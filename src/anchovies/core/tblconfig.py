@@ -1,0 +1,139 @@
+"""Tables between the configuration, plain JSON and `Tbl`; and which of them a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+from anchovies.core.document import place
+from anchovies.core.errors import ConfigError
+from anchovies.core.settingkinds import BOOL, TEXT, choice
+from anchovies.core.names import check_name
+from anchovies.core.suggest import did_you_mean, nearest
+from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
+
+NOT_BUILT = "is not built yet (see CHANGELOG)"
+_LATER_KEYS = ("mask", "rename", "exclude", "expect", "batch_rows", "current_view", "deleted_by")
+_LATER_VALUES = {"schema": ("reject",), "write": ("replace",), "on_bad_row": ("reject",), "snapshot": (True,)}
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "columns": parse_columns,
+    "unique_by": parse_names,
+    "set_by": parse_names,
+    "sort_by": parse_sort,
+    "autodiscover": BOOL.parse,
+    "write": choice("scd", "merge", "append", "replace").parse,
+    "schema": choice("evolve", "freeze", "reject").parse,
+    "on_bad_row": choice("fail", "reject").parse,
+    "allow_failure": BOOL.parse,
+    "snapshot": BOOL.parse,
+}
+_PLAIN = ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
+TABLE_KEYS: tuple[str, ...] = tuple(_READERS)
+T = TypeVar("T", str, tuple[str, str])
+
+
+def tbl_from_config(name: str, raw: Mapping[str, Any], properties: Mapping[str, str] | None = None) -> Tbl:
+    """The table `name` as `tbls.<name>` of the configuration says.
+
+    `properties`: those that the operator declares (name → meaning); None where they are others' business, as for uploaders. Raises ConfigError for a name that is no name, unknown keys (with the nearest), wrong values, and what is not built yet.
+    """
+    return merge_tbl(Tbl(check_name(name, "table")), raw, properties)
+
+
+def merge_tbl(upstream: Tbl, raw: Mapping[str, Any], properties: Mapping[str, str] | None = None) -> Tbl:
+    """`upstream` (discovered, or published by an upstream anchovy) with what `tbls.<name>` says; the configuration wins.
+
+    Columns are merged by name. Raises ConfigError as `tbl_from_config`.
+    """
+    changes: dict[str, Any] = {}
+    own = dict(upstream.properties)
+    for key, value in raw.items():
+        path = f"tbls.{upstream.name}.{key}"
+        where = place(raw, key, path)
+        if key in _READERS:
+            if value is not None:
+                changes[key] = _read(key, value, where)
+        elif not key.startswith("x-"):
+            _check_property(key, where, properties)
+            own[key] = plain(value)
+    if "columns" in changes:
+        types = {c.name: c for c in (*upstream.columns, *changes["columns"])}
+        changes["columns"] = tuple(types.values())
+    return upstream.with_(**changes, properties=own)
+
+
+def _read(key: str, value: Any, where: str) -> Any:
+    found = _READERS[key](value, where)
+    if found in _LATER_VALUES.get(key, ()):
+        raise ConfigError(f"{where}: {key}: {str(found).lower()} {NOT_BUILT}")
+    return found
+
+
+def _check_property(key: str, where: str, properties: Mapping[str, str] | None) -> None:
+    if key in _LATER_KEYS:
+        raise ConfigError(f"{where}: {key} {NOT_BUILT}")
+    if properties is None:
+        meant = nearest(key, TABLE_KEYS, 0.8)
+        if meant:
+            raise ConfigError(f"{where}: unknown key", hint=f"did you mean {meant!r}?")
+    elif key not in properties:
+        raise ConfigError(f"{where}: unknown key", hint=did_you_mean(key, (*TABLE_KEYS, *properties), else_list="keys"))
+
+
+def plain(value: Any) -> Any:
+    """Maps and lists as plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def tbl_to_json(tbl: Tbl) -> dict[str, Any]:
+    """`tbl` as plain JSON, as it is published to downstream anchovies: everything but the plugin's properties, defaults left out."""
+    every: dict[str, Any] = {
+        "columns": [[c.name, str(c.type)] for c in tbl.columns],
+        "unique_by": list(tbl.unique_by),
+        "set_by": list(tbl.set_by),
+        "sort_by": [str(k) for k in tbl.sort_by],
+        **{
+            key: getattr(tbl, key)
+            for key in ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
+        },
+    }
+    default = {"schema": "evolve", "on_bad_row": "fail"}
+    return {"name": tbl.name, **{k: v for k, v in every.items() if v and v != default.get(k)}}
+
+
+def tbl_from_json(data: Mapping[str, Any]) -> Tbl:
+    """What `tbl_to_json` gave; keys of later versions are passed over. Raises ConfigError for what is no table."""
+    name = check_name(TEXT.parse(data.get("name"), "name"), "table")
+    try:
+        columns = [(n, t) for n, t in data.get("columns", ())]
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}.columns: expected pairs of name and type") from None
+    where = f"table {name}"
+    found: dict[str, Any] = {k: read(data[k], f"{where}.{k}") for k, read in _READERS.items() if k != "columns" and k in data}
+    parsed = tuple(parse_columns({n: t}, where)[0] for n, t in columns)
+    return Tbl(name, parsed, **found, deleted_by=data.get("deleted_by"))
+
+
+def match_tables(tables: Iterable[T], enabled: Iterable[str], disabled: Iterable[str]) -> list[T]:
+    """The tables that a run takes: names, or pairs (upstream id, name), which `upstream.tbl` matches too. Patterns are globs;
+    disabled wins; without `enabled` all are taken. Raises ConfigError for a pattern that matches nothing.
+    """
+    every = list(tables)
+    taken = every if not (patterns := tuple(enabled)) else [t for p in patterns for t in _matching(p, every, "-e/--enable")]
+    dropped = {t for p in disabled for t in _matching(p, every, "-d/--disable")}
+    return [t for t in every if t in taken and t not in dropped]
+
+
+def _matching(pattern: str, tables: list[T], option: str) -> list[T]:
+    found = [t for t in tables if any(fnmatchcase(n, pattern) for n in _names(t))]
+    if not found:
+        hint = did_you_mean(pattern, {n for t in tables for n in _names(t)}, else_list="tables")
+        raise ConfigError(f"{option} {pattern!r} matches no table", hint=hint)
+    return found
+
+
+def _names(table: str | tuple[str, str]) -> tuple[str, ...]:
+    return (table,) if isinstance(table, str) else (table[1], ".".join(table))
