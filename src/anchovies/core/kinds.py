@@ -1,174 +1,126 @@
-"""The kinds of values that settings have, and how they are read: from texts (options, variables) and from `config.yaml`."""
+"""What the Python classes of a column's values are to us: one kind a class, looked up once."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
-from anchovies.core.errors import ConfigError
-from anchovies.core.suggest import did_you_mean
+from anchovies.core.casts import Unfit
+from anchovies.core.types import DATETIME, DATETIME_TZ, INT, ColType, decimal
 
-TRUE, FALSE = ("1", "true", "yes"), ("0", "false", "no")
-_UNITS = {
-    "": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1000, "m": 1 << 20, "mib": 1 << 20, "mb": 10**6,
-    "g": 1 << 30, "gib": 1 << 30, "gb": 10**9, "tib": 1 << 40, "tb": 10**12,
+EXACT: dict[type, str] = {
+    type(None): "null", bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes", date: "date", time: "time",
+    datetime: "datetime", Decimal: "decimal", UUID: "uuid", dict: "json", list: "json", tuple: "json",
 }  # fmt: skip
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
-_CLASS = re.compile(r"[\w./~-]+(:[\w.]+)?")
-
-
-class _Wrong(Exception):
-    """The value is not of the kind; the message says what is wrong if `wants` does not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One type of setting. `wants` completes "expected …"; `metavar` stands for the value in the help."""
-
-    name: str
-    metavar: str
-    wants: str
-    read: Callable[[Any], Any]
-    show: Callable[[Any], str] = str
-    choices: tuple[str, ...] = ()
-
-    def parse(self, value: Any, where: str) -> Any:
-        """The value, converted. Raises ConfigError that names `where` (a variable, an option, or a key's path)."""
-        try:
-            return self.read(value)
-        except (_Wrong, ValueError, OverflowError):
-            hint = did_you_mean(value, self.choices) if self.choices and isinstance(value, str) else None
-            raise ConfigError(f"{where}: expected {self.wants}, got {_brief(value)}", hint=hint) from None
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise _Wrong
-    return value
-
-
-def _place(value: Any) -> str:
-    text = _text(value)
-    return text if "://" in text else os.path.expanduser(text)
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _Wrong
-    return int(value)
-
-
-def _count(value: Any) -> int:
-    if (number := _int(value)) < 0:
-        raise _Wrong
-    return number
-
-
-def _bool(value: Any) -> bool:
-    text = str(value).strip().lower() if isinstance(value, bool | int | str) else ""
-    if text in TRUE or text in FALSE:
-        return text in TRUE
-    raise _Wrong
-
-
-def _amount(value: Any, units: dict[str, Any]) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        amount = float(value)
-    elif isinstance(value, str) and (m := _AMOUNT.fullmatch(value.strip())) and m[2].lower() in units:
-        amount = float(m[1]) * units[m[2].lower()]
-    else:
-        raise _Wrong
-    if not math.isfinite(amount) or amount < 0:
-        raise _Wrong
-    return amount
-
-
-def _bytes(value: Any) -> int:
-    amount = _amount(value, _UNITS)
-    if amount != int(amount) or amount < 1:
-        raise _Wrong
-    return int(amount)
-
-
-def _duration(value: Any) -> float:
-    return _amount(value, _SECONDS)
-
-
-def _positive(value: Any) -> float:
-    if (seconds := _duration(value)) <= 0:
-        raise _Wrong
-    return seconds
-
-
-def _list(value: Any) -> tuple[str, ...]:
-    items: Any = value
-    if isinstance(value, str):
-        items = json.loads(value) if value.lstrip().startswith("[") else [p.strip() for p in value.split(",") if p.strip()]
-    if not isinstance(items, list | tuple) or not all(isinstance(i, str) and i for i in items):
-        raise _Wrong
-    return tuple(dict.fromkeys(items))
-
-
-def _class(value: Any) -> Any:
-    if isinstance(value, type):  # `anchovies.run(Orders)` hands the class itself
-        return value
-    if not _CLASS.fullmatch(_text(value)):
-        raise _Wrong
-    return value
-
-
-def choice(*choices: str) -> Kind:
-    """One of a few words."""
-
-    def read(value: Any) -> str:
-        text = _text(value).lower()
-        if text not in choices:
-            raise _Wrong
-        return text
-
-    return Kind("choice", "|".join(choices), f"one of {', '.join(choices)}", read, choices=choices)
-
-
-def show_bytes(value: Any) -> str:
-    """`64 MiB`."""
-    for size, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if value >= size and value % size == 0:
-            return f"{value // size} {unit}"
-    return f"{value}"
-
-
-def show_duration(value: Any) -> str:
-    """`15m`, `90s`, `0.5s`."""
-    for size, unit in ((3600, "h"), (60, "m")):
-        if value >= 2 * size and value % size == 0:
-            return f"{int(value // size)}{unit}"
-    return f"{value:g}s"
-
-
-def _show_class(value: Any) -> str:
-    return f"{value.__module__}:{value.__qualname__}" if isinstance(value, type) else str(value)
-
-
-TEXT = Kind("text", "TEXT", "a text", _text)
-PLACE = Kind("place", "PLACE", "a path or a URI", _place)
-INT = Kind("int", "N", "a whole number", _int)
-COUNT = Kind("count", "N", "a whole number, 0 or more", _count)
-BOOL = Kind("bool", "", "true or false (or 1/0, yes/no)", _bool, lambda v: "true" if v else "false")
-BYTES = Kind("bytes", "SIZE", "a size such as '64 MiB' or a number of bytes", _bytes, show_bytes)
-DURATION = Kind("duration", "TIME", "a time such as 90, '90s', '15m' or '2h'", _duration, show_duration)
-POSITIVE_DURATION = Kind("duration", "TIME", "a time above 0 such as 90, '90s', '15m' or '2h'", _positive, show_duration)
-LIST = Kind("list", "NAME", "a list of texts, or texts separated by commas", _list, ", ".join)
-CLASS = Kind(
-    "class", "CLASS", "a plugin path such as sftp.CsvDownloader, or mypkg.mod:Cls, or ./file.py:Cls", _class, _show_class
+_SUBCLASSES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (  # datetime before date: it is one
+    (str, "str", str.__str__),
+    (int, "int", int.__int__),
+    (float, "float", float.__float__),
+    (datetime, "datetime", lambda v: _microseconds(v)),
+    (date, "date", lambda v: date(v.year, v.month, v.day)),
+    (time, "time", lambda v: v),
+    (Decimal, "decimal", Decimal),
+    ((bytes, bytearray, memoryview), "bytes", bytes),
+    (UUID, "uuid", lambda v: v),
+    ((Mapping, list, tuple), "json", lambda v: v),
 )
+
+
+def _microseconds(value: datetime) -> datetime:
+    if getattr(value, "nanosecond", 0):
+        raise ValueError("it has nanoseconds, and microseconds are what a datetime keeps")
+    return value
+
+
+_seen: dict[type, tuple[str, Callable[[Any], Any] | None]] = {cls: (kind, None) for cls, kind in EXACT.items()}
+
+
+def of_class(cls: type) -> tuple[str, Callable[[Any], Any] | None]:
+    """(kind, how to make a plain value of it; None where it is one). The kind is "" for classes that cannot be kept."""
+    if cls not in _seen:
+        _seen[cls] = next(((kind, make) for base, kind, make in _SUBCLASSES if issubclass(cls, base)), ("", None))
+    return _seen[cls]
+
+
+def plain(values: list[Any]) -> tuple[list[Any], set[str]]:
+    """The values as plain Python ones, and the kinds among them. Enums become their values. Raises Unfit."""
+    classes = set(map(type, values))
+    if any(issubclass(c, Enum) for c in classes):
+        values = [v.value if isinstance(v, Enum) else v for v in values]
+        classes = set(map(type, values))
+    found = {c: of_class(c) for c in classes}
+    if any(not kind for kind, _ in found.values()):
+        raise _unknown(values)
+    if any(make for _, make in found.values()):
+        values = [_made(i, v, found[type(v)][1]) for i, v in enumerate(values)]
+    return values, {kind for kind, _ in found.values()}
+
+
+def _made(i: int, value: Any, make: Callable[[Any], Any] | None) -> Any:
+    try:
+        return value if make is None else make(value)
+    except (ValueError, TypeError) as e:
+        raise Unfit(i, value, str(e)) from None
+
+
+def _unknown(values: list[Any]) -> Unfit:
+    i, value = next((i, v) for i, v in enumerate(values) if not of_class(type(v))[0])
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    way = " (take its .item())" if hasattr(value, "item") else ""
+    return Unfit(i, value, f"values of the class {name} cannot be kept{way}")
+
+
+def int_type(values: list[Any]) -> ColType:
+    """int, decimal(38,0) or decimal(76,0), whichever holds them all. Raises Unfit."""
+    low, high = _ends(values)
+    if low >= -(2**63) and high < 2**63:
+        return INT
+    widest = max(high, -low)
+    if widest < 10**38:
+        return decimal(38, 0)
+    if widest < 10**76:
+        return decimal(76, 0)
+    i = next(i for i, v in enumerate(values) if v is not None and abs(v) >= 10**76)
+    raise Unfit(i, values[i], "it has more than 76 digits")
+
+
+def _ends(values: list[Any]) -> tuple[int, int]:
+    try:
+        return min(values), max(values)
+    except TypeError:  # there are nulls
+        there = [v for v in values if v is not None]
+        return min(there), max(there)
+
+
+def decimal_type(values: list[Any]) -> ColType:
+    """The decimal that holds every digit of them all. Raises Unfit: NaN, infinity, more than 76 digits."""
+    digits = scale = 0
+    for i, v in enumerate(values):
+        if v is None:
+            continue
+        if not v.is_finite():
+            raise Unfit(i, v, "a decimal column holds numbers only")
+        exponent = v.as_tuple().exponent
+        scale = max(scale, -exponent)
+        digits = max(digits, v.adjusted() + 1 if v else 1)
+        if digits + scale > 76:
+            raise Unfit(i, v, "the column would need more than 76 digits")
+    return decimal(max(digits, 0) + scale or 1, scale)
+
+
+def datetime_type(values: list[Any]) -> ColType:
+    """Zoned or naive. Raises Unfit where a column mixes them."""
+    zoned: bool | None = None
+    for i, v in enumerate(values):
+        if v is None:
+            continue
+        has = v.tzinfo is not None and v.utcoffset() is not None
+        if zoned is None:
+            zoned = has
+        elif has != zoned:
+            raise Unfit(i, v, f"it has {'a' if has else 'no'} time zone, values before it have {'none' if has else 'one'}")
+    return DATETIME_TZ if zoned else DATETIME

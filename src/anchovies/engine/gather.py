@@ -1,0 +1,198 @@
+"""Hop 2, gather: whatever a source yields → bounded record batches, and the marks that are due inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from anchovies.core.arrow import conform, types_of
+from anchovies.core.clock import Clock, SystemClock
+from anchovies.core.errors import FatalError
+from anchovies.core.schema import Row, rows_to_batch
+from anchovies.core.types import ColType
+from anchovies.core.values import short
+
+MAX_ROWS = 20_000
+MAX_BYTES = 8 << 20
+MAX_SECONDS = 1.0
+_SAMPLE = 16
+
+Mark = tuple[int, tuple[object, ...]]
+TakeActions = Callable[[], Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows in the order they were yielded, and marks: (offset, actions), offsets rising from 0 to the number of rows.
+
+    The actions of a mark at offset k were taken after the first k rows of this piece, and before the next row. `batch` is None
+    where there are marks but no rows; it is never empty.
+    """
+
+    batch: pa.RecordBatch | None
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return 0 if self.batch is None else int(self.batch.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """When a run of rows becomes a batch: rows, bytes (about), seconds since its first row."""
+
+    rows: int
+    bytes: int
+    seconds: float
+
+
+def gather(
+    items: Iterable[object],
+    take_actions: TakeActions,
+    *,
+    types: Mapping[str, ColType] | None = None,
+    max_rows: int = MAX_ROWS,
+    max_bytes: int = MAX_BYTES,
+    max_seconds: float = MAX_SECONDS,
+    clock: Clock | None = None,
+) -> Iterator[Piece]:
+    """Pieces of everything that `items` yields: dicts, lists of dicts, Arrow tables, batches, readers, Arrow C streams.
+
+    `take_actions()` is called before each item is looked at, and at the end: what it returns is due after every row before that
+    item. `types` are declared columns: rows are checked against them (texts parsed), Arrow data are cast. Rows that come slowly
+    are passed on with the first row after `max_seconds`. Raises RowError for a value that does not fit, FatalError for an item
+    that holds no rows; what `items` raises goes through.
+    """
+    run = _Run(types or {}, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock())
+    rows, now = run.rows, run.clock.monotonic
+    for item in items:
+        if actions := take_actions():
+            run.mark(actions)
+        if type(item) is dict:
+            if not rows:
+                run.begin()
+            rows.append(item)
+        else:
+            yield from _other(run, item)
+        if (len(rows) >= run.look_at and run.is_full()) or now() >= run.due:
+            yield from run.flush()
+    if actions := take_actions():
+        run.mark(actions)
+    yield from run.flush()
+
+
+def _other(run: _Run, item: object) -> Iterator[Piece]:
+    """Everything that is not a dict: the rows of a list one by one, Arrow data as they are."""
+    if isinstance(item, Mapping):
+        run.add(item)
+    elif isinstance(item, list):
+        for i, row in enumerate(item):
+            if not isinstance(row, Mapping):
+                raise _not_rows(f"a list whose item {i} is", row)
+            run.add(row)
+            if len(run.rows) >= run.look_at and run.is_full():
+                yield from run.flush()
+    else:
+        for data in _batches(item):
+            if run.rows:
+                yield from run.flush()
+            yield from run.pass_on(data)
+
+
+def _batches(item: object) -> Iterator[pa.RecordBatch]:
+    try:
+        if isinstance(item, pa.RecordBatch):
+            return iter([item])
+        if isinstance(item, pa.Table):
+            return iter(item.to_batches())
+        if isinstance(item, pa.RecordBatchReader):
+            return iter(item)
+        if hasattr(item, "__arrow_c_stream__"):
+            return iter(pa.RecordBatchReader.from_stream(item))
+        if hasattr(item, "__arrow_c_array__"):
+            return iter([pa.record_batch(item)])
+    except (pa.ArrowException, TypeError, ValueError) as e:
+        raise FatalError(f"the source yielded a {type(item).__name__} that holds no table: {e}", hint=_WAYS) from None
+    raise _not_rows("", item)
+
+
+_WAYS = "yield a dict, a list of dicts, a pyarrow Table or RecordBatch, or anything with __arrow_c_stream__"
+
+
+def _not_rows(where: str, item: object) -> FatalError:
+    what = "None" if item is None else f"a {type(item).__name__} ({short(item)})"
+    return FatalError(f"the source yielded {where and where + ' '}{what}, which is not a row", hint=_WAYS)
+
+
+class _Run:
+    """Rows that wait to become one batch, with their marks."""
+
+    def __init__(self, types: Mapping[str, ColType], bounds: _Bounds, clock: Clock) -> None:
+        self.rows: list[Row] = []
+        self.clock = clock
+        self.look_at = 1  # the number of rows at which their size is looked at again
+        self.due = float("inf")
+        self._marks: list[Mark] = []
+        self._types = types
+        self._bounds = bounds
+        self._bytes = 0
+        self._passed = 0
+
+    def begin(self) -> None:
+        """Something begins to wait."""
+        if self.due == float("inf"):
+            self.due = self.clock.monotonic() + self._bounds.seconds
+
+    def add(self, row: Row) -> None:
+        self.begin()
+        self.rows.append(row)
+
+    def mark(self, actions: Sequence[object]) -> None:
+        self.begin()
+        self._marks.append((len(self.rows), tuple(actions)))
+
+    def is_full(self) -> bool:
+        """Look at the newest row: every one of the first few, then one of 16 for all of them."""
+        count = len(self.rows)
+        step = 1 if count < _SAMPLE else _SAMPLE
+        self._bytes += step * _weight(self.rows[-1])
+        self.look_at = min(count + step, self._bounds.rows)
+        return count >= self._bounds.rows or self._bytes >= self._bounds.bytes
+
+    def flush(self) -> Iterator[Piece]:
+        """What waits, as a piece."""
+        batch = rows_to_batch(self.rows, self._types, first_row=self._passed) if self.rows else None
+        marks = self._reset()
+        if batch is not None or marks:
+            yield Piece(batch, marks)
+
+    def _reset(self) -> tuple[Mark, ...]:
+        marks = tuple(self._marks)
+        self._passed += len(self.rows)
+        self.rows.clear()
+        self._marks.clear()
+        self.look_at, self._bytes, self.due = 1, 0, float("inf")
+        return marks
+
+    def pass_on(self, data: pa.RecordBatch) -> Iterator[Piece]:
+        """Arrow data, cast and cut; marks that wait stand before them. No rows wait."""
+        step = max(1, self._bounds.bytes * data.num_rows // max(1, data.nbytes))
+        types = {**self._types, **{n: t for n, t in types_of(data).items() if n not in self._types}}
+        for at in range(0, data.num_rows, step):
+            batch = conform(data.slice(at, step), types, first_row=self._passed)
+            marks = self._reset()
+            self._passed += batch.num_rows
+            yield Piece(batch, marks)
+
+
+def _weight(value: object) -> int:
+    """About how many bytes a row, or a value, takes."""
+    if isinstance(value, str | bytes | bytearray):
+        return 8 + len(value)
+    if isinstance(value, Mapping):
+        return 8 + sum(map(_weight, value.values()))
+    if isinstance(value, list | tuple):
+        return 8 + sum(map(_weight, value))
+    return 8
