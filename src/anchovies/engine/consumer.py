@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from anchovies.core.errors import FatalError
+from anchovies.core.schema import batch_to_rows
 from anchovies.core.tbl import Tbl
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext
@@ -52,7 +53,7 @@ class QueueStream:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for batch in self.batches():
-            yield from batch.to_pylist()
+            yield from batch_to_rows(batch)
 
 
 class Consumer:

@@ -137,6 +137,10 @@ class Flow:
                 if pipe.writer is not None:
                     pipe.writer.close()
 
+    def results(self) -> list[TableResult]:
+        """What became of each table of the flow, the root first."""
+        return [p.result for p in self.pipes.values()]
+
     def _read(self, stage: Stage) -> None:
         tbl = self.root.tbl
         given = {**self._given(stage.ctx), "tbl": tbl, "table": tbl.name, "stream": None}
@@ -158,7 +162,8 @@ class Flow:
                 _close(pieces)
                 _close(items)
         self._due.add(stage.ctx.pending.take())
-        self.root.barrier() if self._streams() else None
+        if self._streams():
+            self.root.barrier()
         self._unmarked = self._unmarked and not self._streams()
 
     def _take(self, piece: Piece) -> None:

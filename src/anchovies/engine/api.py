@@ -1,0 +1,74 @@
+"""Two ways in: `run_session` for the command line, `run` for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anchovies.core.config import Config, load_config
+from anchovies.core.env import read_environment
+from anchovies.core.errors import AnchovyError, ConfigError
+from anchovies.core.registry import resolve_operator
+from anchovies.core.settings import Settings, resolve
+from anchovies.engine.events import Event, Listener, silent
+from anchovies.engine.session import SessionRun, TableFailures
+from anchovies.engine.watch import Watch
+from anchovies.sdk.operator import Operator
+from anchovies.sdk.result import SessionResult
+from anchovies.store.open import open_store
+
+
+def run_session(
+    operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener = silent, *,
+    signals: bool = False, on_arm: Callable[[float | None], None] = lambda at: None, on_hard: Callable[[SessionResult], None] = lambda r: None,
+) -> SessionResult:  # fmt: skip
+    """Run one session to its end and return what it came to; it raises ConfigError for what cannot begin.
+
+    `on_arm` is told each batch's deadline (monotonic seconds); `on_hard` is called where work had to be abandoned (its thread still
+    runs: a process should end itself there).
+    """
+    return _execute(operator, settings, config, env, listener, signals, on_arm, on_hard)[0]
+
+
+def _execute(
+    operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener, signals: bool,
+    on_arm: Callable[[float | None], None] = lambda at: None, on_hard: Callable[[SessionResult], None] = lambda r: None,
+) -> tuple[SessionResult, BaseException | None]:  # fmt: skip
+    run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore))
+    watch = Watch(run, on_arm)
+    result = watch.run(signals=signals)
+    listener(Event("session_ended", None, {"result": result}))
+    if watch.hard:
+        on_hard(result)
+    return result, run.error
+
+
+def run(operator: str | type, /, **settings: Any) -> SessionResult:
+    """See `anchovies.run`."""
+    if unknown := [k for k in ("tbls", "cnxns") if k in settings and not isinstance(settings[k], Mapping)]:
+        raise ConfigError(f"{unknown[0]}= takes a map")
+    cls = resolve_operator(operator) if isinstance(operator, str) else operator
+    if not (isinstance(cls, type) and issubclass(cls, Operator)):
+        raise ConfigError(f"{operator!r} is no operator", hint="give a subclass of anchovies.sdk.Downloader or Uploader")
+    listener: Listener = settings.pop("listener", silent)
+    env = {**read_environment(), **_variables(settings.pop("cnxns", {}))}
+    tbls = settings.pop("tbls", None)
+    config = load_config(settings, env)
+    if tbls is not None:
+        config = config.with_tbls(tbls)
+    resolved = resolve({k: v for k, v in settings.items() if k not in ("config", "config_file")}, env, config)
+    result, error = _execute(cls, resolved, config, env, listener, signals=False)
+    if result.exit_code == 0:
+        return result
+    if isinstance(error, TableFailures) and len(error.errors) == 1:
+        error = error.errors[0]
+    raise error or AnchovyError(result.err_msg or result.status, hint=result.hint)
+
+
+def _variables(cnxns: Mapping[str, Any]) -> dict[str, str]:
+    """`cnxns={'default': {'uri': …}, 'db': {'url': …}}` as the variables that say the same."""
+    out = {}
+    for name, attrs in cnxns.items():
+        head = "ACHVY_CNXN__" if name == "default" else f"ACHVY_CNXN__{name.upper()}__"
+        out.update({f"{head}{attr.upper()}": str(value) for attr, value in attrs.items()})
+    return out

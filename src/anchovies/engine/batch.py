@@ -1,0 +1,143 @@
+"""One loop of a session: XOPEN, a task for each table, XCLOSE; ERROR hooks for what failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from anchovies.core.clock import iso
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped
+from anchovies.engine.actions import Due
+from anchovies.engine.calls import call
+from anchovies.engine.context import Overlay, Pending, RunContext, RunTask
+from anchovies.engine.services import Services, phrase
+from anchovies.sdk.context import entered
+from anchovies.sdk.markers import Phase
+from anchovies.sdk.result import TableResult
+from anchovies.store.record import Change
+from anchovies.store.tasklog import TaskLog, TaskRecord
+
+ENDS_ALL = (AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped)
+
+
+@dataclass(slots=True)
+class BatchOutcome:
+    """What a batch came to. `error`: what ended the whole of it, if anything did; `failures`: tables that failed the run."""
+
+    tables: list[TableResult] = field(default_factory=list)
+    error: BaseException | None = None
+    failures: list[tuple[str, BaseException]] = field(default_factory=list)
+
+
+class BatchRun:
+    """Runs hooks and tasks of one batch and writes down what became of them."""
+
+    def __init__(self, services: Services, tasklog: TaskLog, operator_name: str) -> None:
+        self._s = services
+        self._log = tasklog
+        self._name = operator_name
+        self.overlay = Overlay(lambda: services.log.state)
+        self.pending = Pending()
+        self.outcome = BatchOutcome()
+
+    # tasks
+
+    def context(self, task: RunTask) -> RunContext:
+        s = self._s
+        return RunContext(s.session, s.batch, task, s.connections, self.overlay, self.pending, lambda **data: None)
+
+    def phase(self, phase: Phase, tbl: str | None = None, **given: Any) -> None:
+        """Run the hooks of one phase, each as it was marked, as one task. Raises what a hook raised."""
+        hooks = self._s.routes.hooks(phase, tbl)
+        if not hooks:
+            return
+        task = RunTask(phase.upper(), tbl, self._s.clock)
+        try:
+            with entered(self.context(task)):
+                for name in hooks:
+                    call(getattr(self._s.operator, name), {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": tbl, **given})
+        except BaseException as e:
+            task.failed(e)
+            raise
+        finally:
+            self.record(task)
+
+    def table(self, tbl: str, work: Callable[[RunTask], Iterable[TableResult]], allow_failure: bool = False) -> None:
+        """Run one table's task. A failure is written down; it is raised again only if nothing else of the batch can run."""
+        task = RunTask("TBL", tbl, self._s.clock)
+        self._s.tell("task_started", tbl, task_type="TBL")
+        error: BaseException | None = None
+        results: list[TableResult] = []
+        try:
+            self.phase("tbl", tbl)
+            results = list(work(task))
+        except BaseException as e:
+            error = e
+            results = getattr(e, "anchovies_results", None) or [TableResult(tbl=tbl)]
+        self._finish(task, results, error)
+        if error is not None:
+            self._failed(error, tbl, allow_failure)
+
+    def _finish(self, task: RunTask, results: list[TableResult], error: BaseException | None) -> None:
+        for result in results:
+            result.duration_ms = task.duration_ms()
+            if error is not None:
+                result.status = _status(error)
+                result.err_type, result.err_msg = type(error).__name__, phrase(error)
+                result.hint = error.hint if isinstance(error, AnchovyError) else None
+        if error is not None:
+            task.failed(error)
+        main = results[0] if results else TableResult(tbl=task.tbl or "")
+        task.with_(rows=main.rows, kept=main.kept, bytes=main.bytes, files=main.files, commits=main.commits, **main.counts)
+        self.outcome.tables += results
+        self.record(task)
+        for r in results:
+            self._s.tell("task_ended", r.tbl, task_type="TBL", status=task.status, duration_ms=r.duration_ms, rows=r.rows, kept=r.kept,
+                         bytes=r.bytes, counts=r.counts, err_msg=r.err_msg, hint=r.hint)  # fmt: skip
+
+    def _failed(self, error: BaseException, tbl: str, allow_failure: bool) -> None:
+        self.error_hooks(error, tbl)
+        if isinstance(error, ENDS_ALL) or not isinstance(error, Exception):
+            raise error
+        if allow_failure:
+            self._s.tell("warning", tbl, message=f"{tbl} failed, as its allow_failure permits: {phrase(error)}")
+            return
+        self.outcome.failures.append((tbl, error))
+        if self._s.settings.batch_policy == "raise":
+            raise error
+
+    def error_hooks(self, error: BaseException, tbl: str | None = None) -> None:
+        """Tell the operator of a failure. What the hooks raise themselves is only warned of."""
+        try:
+            self.phase("error", tbl, error=error)
+        except Exception as e:
+            self._s.tell("warning", tbl, message=f"an @on_task('error') hook failed as well: {phrase(e)}")
+
+    def record(self, task: RunTask) -> None:
+        s = self._s
+        self._log.add(
+            TaskRecord(
+                anchovy_id=s.session.anchovy_id, anchovy_user=s.session.user, session_id=s.session.id, batch_id=s.batch.id,
+                thread_id=threading.get_ident(), operator=self._name, task_type=task.type, duration=task.duration_ms(),
+                timestamp=iso(s.clock.now_us()), status=task.status, tbl=task.tbl, data=task.data,
+            )
+        )  # fmt: skip
+
+    # checkpoints that hooks have set
+
+    def publish_settings(self) -> None:
+        """Commit what hooks set: every row that the session had yielded by then is durable."""
+        due = Due()
+        due.add(self.pending.take())
+        state = self._s.log.state
+        change = Change(checkpoints=due.checkpoints(state.checkpoints, ()), ledgers=due.ledgers(state.ledgers))
+        if change != Change():
+            self._s.publish(change, frozenset(self.overlay.keys))
+
+
+def _status(error: BaseException) -> Any:
+    if isinstance(error, AnchovyExecutionTimeout):
+        return "timeout"
+    return "interrupted" if isinstance(error, Stopped) else "failed"

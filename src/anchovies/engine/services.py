@@ -1,0 +1,90 @@
+"""What the parts of one batch share: a plain value that the session makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from anchovies.core.clock import Clock
+from anchovies.core.errors import AnchovyError, Fenced, StaleSession
+from anchovies.core.ids import Ids
+from anchovies.core.settings import Settings
+from anchovies.core.tbl import Tbl
+from anchovies.core.tblconfig import tbl_from_json
+from anchovies.core.types import ColType
+from anchovies.engine.context import RunBatch, RunSession
+from anchovies.engine.events import Event, Listener
+from anchovies.engine.limits import StopSignal
+from anchovies.engine.routes import Routes
+from anchovies.sdk.operator import Operator
+from anchovies.store.base import Store
+from anchovies.store.buffers import Buffer
+from anchovies.store.log import Log
+from anchovies.store.record import Change, Record
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything a flow or a load needs of its batch."""
+
+    store: Store
+    log: Log
+    buffer: Buffer
+    operator: Operator
+    routes: Routes
+    connections: Mapping[str, Any]
+    settings: Settings
+    session: RunSession
+    batch: RunBatch
+    stop: StopSignal
+    clock: Clock
+    ids: Ids
+    listener: Listener
+    active: set[str] = field(default_factory=set)
+    commits: int = 0
+    on_commit: Callable[[Record], None] = lambda record: None
+
+    @property
+    def commit_bytes(self) -> int:
+        return int(self.settings.commit_bytes)
+
+    @property
+    def commit_seconds(self) -> float:
+        return float(self.settings.commit_seconds)
+
+    def tell(self, kind: Any, tbl: str | None = None, **data: Any) -> None:
+        self.listener(Event(kind, tbl, data))
+
+    def stores(self, tbl: str) -> bool:
+        """Whether any source of `tbl` lets its rows be kept."""
+        routes = self.routes.sources(tbl)
+        return not routes or any(r.store for r in routes)
+
+    def known_types(self, tbl: Tbl) -> dict[str, ColType]:
+        """Column types of all commits so far; what the configuration declares wins."""
+        published = self.log.state.tables.get(tbl.name)
+        known = tbl_from_json(published).types if published else {}
+        return {**known, **tbl.types}
+
+    def publish(self, change: Change, keys: frozenset[str]) -> Record:
+        """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown."""
+        if self.stop.timed_out:
+            self.stop.check()
+        record = self.log.append(change, keys=keys)
+        self.commits += 1
+        self.on_commit(record)
+        for tbl in dict.fromkeys(f.table for f in change.files):
+            mine = [f for f in change.files if f.table == tbl]
+            self.tell("committed", tbl, rows=sum(f.rows for f in mine), bytes=sum(f.size for f in mine), slot=record.slot)
+        return record
+
+    def lost(self, error: BaseException) -> bool:
+        """Whether another session owns the log now, so that nothing of this batch may be committed."""
+        return isinstance(error, Fenced | StaleSession)
+
+
+def phrase(error: BaseException) -> str:
+    """An error in one line: its own words, with the class's name where it is not one of ours."""
+    text = str(error).strip() or type(error).__name__
+    return text if isinstance(error, AnchovyError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,107 @@
+"""The process that outlives a deadline: it forks before any thread or heavy import and only waits.
+
+Work that sits in a C call with the interpreter's lock cannot be ended from inside; from here it can.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import struct
+import time
+from collections.abc import Callable
+from types import FrameType
+
+ARM = struct.Struct("d")
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
+
+
+def supervise(child: Callable[[Callable[[float | None], None]], int], grace: float, on_kill: Callable[[], None]) -> int:
+    """Run `child(arm)` in a forked process and return its exit code; 3 if it had to be killed at its deadline + `grace` seconds.
+
+    The child calls `arm(deadline)` (monotonic seconds, None: off) at the start of each batch. Signals are forwarded; when this process dies, the
+    child is killed too. `on_kill()` runs here after a kill. Call it before any thread exists.
+    """
+    read, write = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        os._exit(_in_child(child, write, parent))
+    os.close(write)
+    return _Parent(pid, read, grace, on_kill).wait()
+
+
+def _in_child(child: Callable[[Callable[[float | None], None]], int], pipe: int, parent: int) -> int:
+    os.setpgid(0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return 1  # it died before we could ask to be told
+    return child(lambda at: None if os.write(pipe, ARM.pack(0.0 if at is None else at)) else None)
+
+
+class _Parent:
+    def __init__(self, pid: int, pipe: int, grace: float, on_kill: Callable[[], None]) -> None:
+        self._pid, self._pipe, self._grace, self._on_kill = pid, pipe, grace, on_kill
+        self._deadline: float | None = None
+        for s in FORWARDED:
+            signal.signal(s, self._forward)
+
+    def _forward(self, signum: int, frame: FrameType | None) -> None:
+        try:
+            os.kill(self._pid, signum)
+        except ProcessLookupError:
+            return
+
+    def wait(self) -> int:
+        """Wait for the child, or for its time."""
+        while True:
+            left = None if self._deadline is None else self._deadline + self._grace - time.monotonic()
+            if left is not None and left <= 0:
+                return self._kill()
+            try:
+                ready = select.select([self._pipe], [], [], left)[0]
+            except InterruptedError:
+                continue
+            if ready and not self._hear():
+                return self._reap()
+
+    def _hear(self) -> bool:
+        """What the child says of its deadline; False when it has ended (its end of the pipe is closed)."""
+        data = os.read(self._pipe, ARM.size * 64)
+        if not data:
+            return False
+        at = float(ARM.unpack(data[-ARM.size :])[0])
+        self._deadline = at or None
+        return True
+
+    def _reap(self) -> int:
+        """The pipe is closed: the child is ending, and its grandchildren are none of its result."""
+        until = None if self._deadline is None else self._deadline + self._grace
+        while until is not None and time.monotonic() < until:
+            if (code := self._poll()) is not None:
+                return code
+            time.sleep(0.005)
+        if until is None:
+            return _exit_code(os.waitpid(self._pid, 0)[1])
+        return self._kill()
+
+    def _poll(self) -> int | None:
+        done, status = os.waitpid(self._pid, os.WNOHANG)
+        return _exit_code(status) if done else None
+
+    def _kill(self) -> int:
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except ProcessLookupError:
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self._on_kill()
+        return 3
+
+
+def _exit_code(status: int) -> int:
+    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)

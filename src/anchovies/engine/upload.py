@@ -1,0 +1,248 @@
+"""Hops 6 to 9: follow the upstreams, hand loads to the operator, write down what was loaded.
+
+The target's own position decides (it changes in the target's transaction); our log's `loaded` says afterwards what came of it: it
+may lag, it never leads. A run that sees nothing new there does not open the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from anchovies.core.config import Config
+from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError, StoreUnavailable
+from anchovies.core.retry import Retry
+from anchovies.core.suggest import did_you_mean
+from anchovies.core.tbl import Tbl
+from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_json
+from anchovies.engine.calls import call
+from anchovies.engine.context import RunTask
+from anchovies.engine.services import Services
+from anchovies.sdk.operator import Uploader
+from anchovies.sdk.result import TableResult
+from anchovies.sdk.stream import Position, PositionMoved, Target
+from anchovies.store.follow import Reader
+from anchovies.store.keys import Home
+from anchovies.store.record import Change, Loaded
+from anchovies.store.state import State
+
+MOST_BYTES = 256 << 20
+OWN = "own-log"
+
+
+@dataclass(slots=True)
+class Upstream:
+    """One upstream anchovy as this batch sees it."""
+
+    user: str
+    id: str
+    reader: Reader
+    state: State
+
+    @property
+    def source(self) -> str:
+        return f"{self.user}/{self.id}"
+
+
+@dataclass(slots=True)
+class Feed:
+    """One table of one upstream and where it goes."""
+
+    upstream: Upstream
+    target: Target
+    known: Position  # what our own log says was loaded
+    head: int  # the last slot that brought rows or a completion of the table
+
+    @property
+    def name(self) -> str:
+        return self.target.tbl.name
+
+
+def find_upstreams(services: Services, config: Config) -> list[Upstream]:
+    """Every upstream that was named. Raises ConfigError (exit 2) for one that has no home."""
+    s = services
+    if not s.settings.upstream:
+        raise ConfigError("an uploader needs to know whose rows to load", hint="name its upstream: -U <anchovy id>")
+    found = []
+    for name in s.settings.upstream:
+        user, _, anchovy = name.rpartition("/")
+        home = Home(user or s.session.user, anchovy)
+        reader = Reader(s.store, home, Retry(s.clock, s.ids, s.batch.time_left))
+        if reader.exists():
+            found.append(Upstream(home.user, home.id, reader, reader.state()))
+        elif not s.settings.upstream_may_be_missing:
+            others = sorted({e.key.split("/")[-1] for e in s.store.list(f"{home.head.rsplit('/', 1)[0]}/")})
+            raise ConfigError(
+                f"upstream {name!r} has kept nothing in this datastore (user {home.user!r})",
+                hint=did_you_mean(anchovy, others) or f"start it first, check -u and {s.store.url}, or allow it: --upstream-may-be-missing",
+            )
+    return found
+
+
+def find_feeds(services: Services, config: Config, upstreams: list[Upstream], env: Mapping[str, str]) -> list[Feed]:
+    """Every table to look at, in upstream order. Raises ConfigError for configured tables or patterns that match nothing."""
+    operator = type(services.operator)
+    offered = {f"{u.id}.{name}": (u, name) for u in upstreams for name in u.state.tables}
+    names = [n for _, n in offered.values()]
+    if upstreams and (lost := [n for n in config.tbls if n not in names]):
+        raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=did_you_mean(lost[0], names))
+    wanted = set(match_tables(list(offered), services.settings.enabled, services.settings.disabled)) if offered else set()
+    feeds = []
+    for full, (upstream, name) in offered.items():
+        if full not in wanted:
+            continue
+        published = tbl_from_json(upstream.state.tables[name])
+        raw = config.tbls.get(name)
+        tbl = merge_tbl(published, raw, operator.tbl_properties) if raw is not None else published
+        target = Target(upstream.state.store, upstream.user, upstream.id, config.schema_for(env, upstream.user, upstream.id), tbl)
+        feeds.append(Feed(upstream, target, _known(services, target), _head(upstream.state, name)))
+    return feeds
+
+
+def _known(services: Services, target: Target) -> Position:
+    loaded = services.log.state.loaded.get((target.source, target.tbl.name, _target_name(services, target)))
+    if loaded is None or loaded.store != target.store:
+        return Position()
+    return Position(loaded.end, loaded.cid)
+
+
+def _target_name(services: Services, target: Target) -> str:
+    """How our own log calls a target: its name, and which database file it is where that can be told."""
+    if not transactional(services.operator):
+        return OWN
+    return f"{target.schema}.{target.tbl.name}@{_fingerprint(services)}"
+
+
+def _fingerprint(services: Services) -> str:
+    operator = services.operator
+    assert isinstance(operator, Uploader)
+    return operator.fingerprint() or "db"
+
+
+def _head(state: State, tbl: str) -> int:
+    totals = state.totals.get(tbl)
+    return 0 if totals is None else max(totals.slot, totals.complete)
+
+
+def transactional(operator: Any) -> bool:
+    """Whether the operator keeps its position in the target itself."""
+    return type(operator).load is not Uploader.load
+
+
+class FeedRun:
+    """Brings one table up to date."""
+
+    def __init__(self, services: Services, feed: Feed, task: RunTask) -> None:
+        self._s = services
+        self._feed = feed
+        self._task = task
+        self._retry = Retry(services.clock, services.ids, services.batch.time_left)
+        self.result = TableResult(tbl=feed.name)
+
+    def is_current(self) -> bool:
+        """Whether our own log already says that everything was loaded."""
+        return self._feed.known.slot >= self._feed.head and not self._s.settings.full_refresh
+
+    def run(self) -> list[TableResult]:
+        if not self.is_current():
+            try:
+                self._catch_up()
+            except BaseException as e:
+                e.anchovies_results = [self.result]  # type: ignore[attr-defined]
+                raise
+        return [self.result]
+
+    def _catch_up(self) -> None:
+        """Load until the tail. After a failure that trying again may mend, the target is asked where it stands."""
+        tried = 0
+        while True:
+            self._s.batch.check()
+            try:
+                at = self._position()
+                for load in self._loads(at):
+                    self._apply(load)
+                    tried = 0
+                return
+            except PositionMoved:
+                tried += 1
+                if tried > 50:
+                    raise
+            except StoreUnavailable:
+                raise
+            except RetryableError:
+                tried += 1
+                self._task.with_(retries=self._task.data.get("retries", 0) + 1)
+                if self._s.stop.is_set() or not self._retry.again(tried):
+                    raise
+
+    def _position(self) -> Position:
+        feed = self._feed
+        if not transactional(self._s.operator):
+            return _known(self._s, feed.target)
+        assert isinstance(self._s.operator, Uploader)
+        at = self._s.operator.position(feed.target) or Position()
+        if at.slot > feed.upstream.state.slot:
+            raise HistoryDiverged(
+                f"the target of {feed.name} stands at commit {at.slot} of {feed.target.source}, whose log ends at {feed.upstream.state.slot}",
+                hint="the datastore was restored from an older copy, or another one is named: bring back the newer one",
+            )
+        return at
+
+    def _loads(self, at: Position) -> Iterator[Any]:
+        """Loads from `at` to the last commit that matters to the table. Data files come late: rows need pyarrow."""
+        feed = self._feed
+        count = feed.head - at.slot
+        if count <= 0:
+            return
+        loads = import_module("anchovies.engine.loads")
+        records = feed.upstream.reader.records(at.slot, at.cid, count)
+        yield from loads.group(records, at, self._s.store, feed.target, MOST_BYTES)
+
+    def _apply(self, load: Any) -> None:
+        started = load.start
+        self._s.batch.check()
+        if transactional(self._s.operator):
+            assert isinstance(self._s.operator, Uploader)
+            counts = dict(self._s.operator.load(load))
+        else:
+            counts = self._feed_sinks(load)
+        result = self.result
+        result.rows += load.rows
+        result.kept += load.rows
+        result.bytes += load.size
+        result.files += len(load.files)
+        result.commits += 1
+        for name, n in counts.items():
+            result.counts[name] = result.counts.get(name, 0) + n
+        self._s.tell("loaded", self._feed.name, rows=load.rows, bytes=load.size, counts=counts, slot=load.end.slot)
+        self._s.tell("progress", self._feed.name, rows=result.rows, bytes=result.bytes, position=f"commit {load.end.slot}")
+        self._note(started, load.end, counts)
+
+    def _feed_sinks(self, load: Any) -> dict[str, int]:
+        loads = import_module("anchovies.engine.loads")
+        tbl = self._feed.target.tbl
+        s = self._s
+        for route in s.routes.sinks(tbl.name):
+            given = {"tbl": tbl, "table": tbl.name, "task": self._task, "batch": s.batch, "session": s.session, "source": None, "sink": route.method,
+                     "worker": 0, "stream": loads.LoadStream(tbl, load, s.batch.check)}  # fmt: skip
+            result = call(getattr(s.operator, route.method), given)
+            if result is not None:
+                raise ConfigError(f"sink {route.method} of an uploader returned something", hint="it takes rows and returns nothing")
+        return {}
+
+    def _note(self, start: Position, end: Position, counts: dict[str, int]) -> None:
+        """Append the receipt to our own log, after the target has committed."""
+        target = self._feed.target
+        loaded = Loaded(
+            source=target.source, store=target.store, tbl=target.tbl.name, target=_target_name(self._s, target),
+            start=start.slot, end=end.slot, cid=end.cid, counts=counts,
+        )  # fmt: skip
+        self._s.publish(Change(loaded=[loaded]), frozenset())
+
+
+def check_sinks(services: Services, tbl: Tbl) -> None:
+    """An uploader without its own load() must have a sink for every table."""
+    if not transactional(services.operator) and not services.routes.sinks(tbl.name):
+        raise ConfigError(f"no sink takes table {tbl.name!r}", hint="mark a method with @sink(), or leave the table out: --disable")

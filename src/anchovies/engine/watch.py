@@ -1,0 +1,154 @@
+"""The thread that only waits: the lease's heartbeat, the deadline, signals, and the end of what does not end by itself."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from anchovies.core.clock import iso
+from anchovies.core.errors import AnchovyError
+from anchovies.engine.limits import raise_in, stopped_by
+from anchovies.engine.session import SessionRun, settle
+from anchovies.sdk.result import SessionResult
+from anchovies.store.lease import Busy, Lease
+from anchovies.store.tasklog import TaskLog, TaskRecord
+
+TICK = 0.2
+NUDGE = 1.0
+SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C (SIGINT)"}
+
+
+class Watch:
+    """Runs one session under watch. `hard` afterwards: the work had to be abandoned and its thread still runs."""
+
+    def __init__(self, run: SessionRun, on_arm: Callable[[float | None], None] = lambda at: None) -> None:
+        self._run = run
+        self._lease = Lease(run.store, run.home, run.clock, run.ids, run.writer(0))
+        self._on_arm = on_arm
+        self._armed: float | None = None
+        self._stopped_at: float | None = None
+        self._nudged = False
+        self._signals = 0
+        self.hard = False
+
+    def run(self, *, signals: bool) -> SessionResult:
+        """The session's result. Errors of the lease are in it as well."""
+        with self._handlers() if signals else _nothing():
+            try:
+                got = self._acquire()
+            except AnchovyError as e:
+                self._run.error = e
+                settle(self._run.result, e)
+                return self._run.result
+            if isinstance(got, Busy):
+                return self._skipped(got)
+            try:
+                return self._watch()
+            finally:
+                result = self._run.result
+                self._lease.release({"status": result.status, "session": result.session_id, "ended": iso(self._run.clock.now_us()),
+                                     "rows": result.rows, "error": result.err_msg}, self._run.quiet)  # fmt: skip
+
+    def _acquire(self) -> object:
+        run = self._run
+        limit = run.settings.execution_timeout
+        until = None if limit is None else run.clock.monotonic() + limit
+        return self._lease.acquire(run.settings.if_running, until, run.stop.check)
+
+    def _skipped(self, busy: Busy) -> SessionResult:
+        result = self._run.result
+        result.status = "skipped"
+        result.warnings.append(f"{busy.text}; skipped")
+        self._run.tell("warning", message=f"{busy.text}; this run is skipped")
+        return result
+
+    def _watch(self) -> SessionResult:
+        run = self._run
+        thread = threading.Thread(target=run.work, name="anchovy", daemon=True)
+        thread.start()
+        while not self._wait():
+            self._lease.beat()
+            self._look_at_deadline()
+            if run.stop.is_set() and self._overdue(thread):
+                return self._abandon()
+        return run.result
+
+    def _wait(self) -> bool:
+        """True when the work is done. A Ctrl-C in a program that called us is a stop like any other."""
+        try:
+            return self._run.done.wait(TICK)
+        except KeyboardInterrupt:
+            self._run.stop.set(stopped_by(signal.SIGINT, SIGNALS[signal.SIGINT]))
+            return False
+
+    def _look_at_deadline(self) -> None:
+        run = self._run
+        if run.deadline.at != self._armed:
+            self._armed = run.deadline.at
+            self._on_arm(self._armed)
+        if run.deadline.passed():
+            run.stop.set(run.deadline.error())
+        if run.stop.timed_out:
+            run.log.revoke(run.stop.reason)  # before anything is cancelled: nothing more may become visible
+
+    def _overdue(self, thread: threading.Thread) -> bool:
+        """Whether the grace has passed since the stop; on the way there the work is nudged once."""
+        now = self._run.clock.monotonic()
+        if self._stopped_at is None:
+            self._stopped_at = now
+        waited = now - self._stopped_at
+        grace = self._run.settings.grace
+        if waited >= min(NUDGE, grace / 2) and not self._nudged:
+            self._nudged = True
+            reason = self._run.stop.reason
+            raise_in(thread, type(reason) if reason is not None else AnchovyError)
+        return waited >= grace * 0.8 or self._signals > 1
+
+    def _abandon(self) -> SessionResult:
+        """The work does not end: write down why, without it. What it has committed stands, it can commit nothing more."""
+        run = self._run
+        reason = run.stop.reason or AnchovyError("the session was abandoned")
+        run.log.revoke(reason)
+        self.hard = True
+        run.error = reason
+        settle(run.result, reason)
+        run.result.warnings.append("the work did not end within the grace period and was abandoned")
+        record_end(run, reason)
+        return run.result
+
+    @contextmanager
+    def _handlers(self) -> Iterator[None]:
+        def told(signum: int, frame: FrameType | None) -> None:
+            self._signals += 1
+            self._run.stop.set(stopped_by(signum, SIGNALS[signal.Signals(signum)]))
+
+        before = {s: signal.signal(s, told) for s in SIGNALS}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def record_end(run: SessionRun, reason: AnchovyError) -> None:
+    """A task record of a session that could not write its own."""
+    log = TaskLog(run.store, run.home, f"{run.info.id}-end")
+    log.add(
+        TaskRecord(
+            anchovy_id=run.info.anchovy_id, anchovy_user=run.info.user, session_id=run.info.id, batch_id=run.result.batches, thread_id=0,
+            operator=run.operator_cls.__name__, task_type="ERROR", duration=0, timestamp=iso(run.clock.now_us()), status="ERR",
+            data={"err_type": type(reason).__name__, "err_msg": str(reason)},
+        )
+    )  # fmt: skip
+    try:
+        log.write(run.result.batches)
+    except AnchovyError:
+        return  # the exit code says it all the same

@@ -1,0 +1,93 @@
+"""What a batch does between XOPEN and XCLOSE: a downloader's flows, or an uploader's feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Protocol
+
+from anchovies.core.config import Config
+from anchovies.core.tbl import Tbl
+from anchovies.engine.batch import BatchRun
+from anchovies.engine.context import RunTask
+from anchovies.engine.services import Services
+from anchovies.engine.tables import TablePlan, plan_tables
+from anchovies.engine.upload import Feed, FeedRun, check_sinks, find_feeds, find_upstreams
+from anchovies.sdk.operator import Uploader
+from anchovies.sdk.result import TableResult
+
+
+class Work(Protocol):
+    """One of the two."""
+
+    kind: str
+
+    def batch(self, run: BatchRun) -> None:
+        """All tables of one batch. Raises only what ends the whole batch."""
+        ...
+
+
+class DownloadWork:
+    kind = "downloader"
+
+    def __init__(self, services: Services, config: Config) -> None:
+        self._s = services
+        self._config = config
+
+    def batch(self, run: BatchRun) -> None:
+        s = self._s
+        plan = plan_tables(s.operator, s.routes, self._config, s.settings)
+        s.active = set(plan.active)
+        s.batch.tbls = {n: plan.tbls[n] for n in plan.active}
+        flows = import_module("anchovies.engine.flow")  # rows need pyarrow: not before there are tables to run
+        for root in plan.roots:
+            tbl = plan.tbls[root]
+            self._warn(tbl)
+            run.table(root, lambda task, tbl=tbl: self._flow(flows, task, tbl, plan, run), tbl.allow_failure)  # type: ignore[misc]
+
+    def _flow(self, flows: object, task: RunTask, root: Tbl, plan: TablePlan, run: BatchRun) -> list[TableResult]:
+        flow = flows.Flow(self._s, task, root, plan.tbls, run.overlay)  # type: ignore[attr-defined]
+        try:
+            flow.run()
+        except BaseException as e:
+            e.anchovies_results = flow.results()  # type: ignore[attr-defined]
+            raise
+        results: list[TableResult] = flow.results()
+        return results
+
+    def _warn(self, tbl: Tbl) -> None:
+        """A table that has been kept before, and will be kept again in full."""
+        s = self._s
+        done = s.log.state.totals.get(tbl.name)
+        marked = any(tbl.name in v.tbls for v in s.log.state.checkpoints.values()) or tbl.name in s.log.state.ledgers
+        if done is not None and done.rows and not marked and not (tbl.unique_by or tbl.set_by or tbl.write):
+            s.tell("warning", tbl.name, message=f"{tbl.name} has no checkpoint, no key and no `write`: it is read in full and appended at every run")
+
+
+class UploadWork:
+    kind = "uploader"
+
+    def __init__(self, services: Services, config: Config, env: Mapping[str, str]) -> None:
+        self._s = services
+        self._config = config
+        self._env = env
+
+    def batch(self, run: BatchRun) -> None:
+        s = self._s
+        upstreams = find_upstreams(s, self._config)
+        feeds = find_feeds(s, self._config, upstreams, self._env)
+        s.batch.tbls = {f.name: f.target.tbl for f in feeds}
+        for feed in feeds:
+            check_sinks(s, feed.target.tbl)
+        for feed in feeds:
+            run.table(feed.name, lambda task, feed=feed: self._feed(feed, task), feed.target.tbl.allow_failure)  # type: ignore[misc]
+
+    def _feed(self, feed: Feed, task: RunTask) -> list[TableResult]:
+        return FeedRun(self._s, feed, task).run()
+
+
+def work_of(services: Services, config: Config, env: Mapping[str, str]) -> Work:
+    """An uploader follows; everything else downloads."""
+    if isinstance(services.operator, Uploader):
+        return UploadWork(services, config, env)
+    return DownloadWork(services, config)
