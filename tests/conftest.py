@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     home = tempfile.mkdtemp(prefix="anchovies-home-")
     config.stash[HOME] = home
+    config.stash[NOTES] = []
     os.environ["HOME"] = home
 
 
@@ -50,7 +51,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 HOME = pytest.StashKey[str]()
-SKIPS = pytest.StashKey[list[str]]()
+NOTES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def notes(pytestconfig: pytest.Config) -> list[str]:
+    """Lines that are printed at the end of the run, whatever its outcome."""
+    return pytestconfig.stash[NOTES]
 
 
 def stage_of(path: Path) -> str:
@@ -98,6 +105,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     seed = getattr(config.option, "randomly_seed", None)
     terminalreporter.write_line(f"random seed {seed}; the same order again: --randomly-seed={seed}")
+    for line in config.stash.get(NOTES, []):
+        terminalreporter.write_line(line)
     if _skips.found:
         terminalreporter.section("--no-skips: these were skipped, so this run failed")
         for line in _skips.found:

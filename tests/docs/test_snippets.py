@@ -7,7 +7,7 @@ What a block is follows from its info string:
 * ```` ```bash ```` — commands that must succeed. `export` and `cd` last until the end of the page, as in a terminal.
 * ```` ```python ````, ```` ```yaml ````, … with a first line `# file: NAME` (or `# ./NAME`) — is written to that file.
 * ```` ```python ```` without one — is run; the next block, if it is ```` ```text ```` after `<!-- output -->`, is what it prints.
-* anything else is not looked at, but for ```` ```bash/console/python ```` blocks after `<!-- not run: reason -->`: they are counted.
+* anything else is not looked at. A block after `<!-- not run: reason -->` is not run; they are counted, with their reasons.
 
 Addresses of the examples (`sftp.example.com`, `db.example.com`) become those of servers that are started for the page.
 """
@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,9 @@ PAGES = sorted(
     for p in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"))
     if not p.is_relative_to(ROOT / "docs/reference")
 )
-FENCE = re.compile(r"(?:<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<info>[\w-]+)[^\n]*\n(?P<body>.*?)^```$", re.M | re.S)
+FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<info>[\w-]+)[^\n]*\n(?P<body>.*?)^```$", re.M | re.S)
 FILE = re.compile(r"(?:#|//) (?:file: |\./)(\S+)[^\n]*\n")
 RUN = ("bash", "console", "python")
-NOT_RUN: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Terminal:
         """The script's exit code and output; what it exported and where it went are kept."""
         state = self.folder / "state"
         before = f"[ ! -e {state} ] || . {state}\n"
-        after = f"trap '{{ export -p; echo \"cd \\\"$PWD\\\"\"; }} > {state}' EXIT\n"
+        after = f'trap \'{{ export -p; echo "cd \\"$PWD\\""; }} > {state}\' EXIT\n'
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", before + after + self.real(script)],
             env=self.env, cwd=self.folder / "page", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100,
@@ -134,20 +134,21 @@ def play(terminal: Terminal, block: Block, following: Block | None) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_page(page: Path, tmp_path: Path, addresses: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_page(page: Path, tmp_path: Path, addresses: dict[str, str]) -> None:
     terminal = Terminal(tmp_path, addresses if any(a in page.read_text() for a in ("example.com",)) else {})
+    if page.is_relative_to(ROOT / "examples"):  # an example's page lies beside its files
+        for sibling in page.parent.glob("*.py"):
+            terminal.write(sibling.name, sibling.read_text())
     found = blocks(page)
-    for block, following in zip(found, [*found[1:], None], strict=True):
-        if block.mark.startswith("not run:"):
-            NOT_RUN.append(f"{page.relative_to(ROOT)}:{block.line}: {block.mark.removeprefix('not run:').strip()}")
-        elif block.info in RUN or block.file:
+    for block, following in zip_longest(found, found[1:]):
+        if not block.mark.startswith("not run:") and (block.info in RUN or block.file):
             play(terminal, block, following)
 
 
-def test_a_block_that_is_not_run_says_why() -> None:
-    marks = [(p, b) for p in PAGES for b in blocks(p) if b.mark.startswith("not run")]
+def test_a_block_that_is_not_run_says_why(notes: list[str]) -> None:
+    marks = [(p.relative_to(ROOT), b) for p in PAGES for b in blocks(p) if b.mark.startswith("not run")]
     assert all(b.mark.removeprefix("not run:").strip() for _, b in marks)
-    print(f"{len(marks)} snippets are not run")
+    notes.append(f"{len(marks)} snippets are not run: " + "; ".join(f"{p}:{b.line} ({b.mark[8:].strip()})" for p, b in marks))
 
 
 def test_links_lead_somewhere() -> None:
@@ -161,7 +162,13 @@ def test_links_lead_somewhere() -> None:
 
 @pytest.mark.parametrize(
     ("expected", "got", "same"),
-    [("a …\n", "a b c", True), ("a\n…\nz", "a\nq\nr\nz\n", True), ("a b", "a c", False), ("x", "x\ny", False), ("", "noise", False)],
+    [
+        ("a …\n", "a b c", True),
+        ("a\n…\nz", "a\nq\nr\nz\n", True),
+        ("a b", "a c", False),
+        ("x", "x\ny", False),
+        ("", "noise", False),
+    ],
 )
 def test_matches(expected: str, got: str, same: bool) -> None:
     assert matches(expected, got) is same
