@@ -83,9 +83,9 @@ def _plain(value: object, depth: int, floats: bool = False) -> Any:
     if value is None or cls is bool:
         return value
     if cls is str:
-        return _utf8(value)
+        return _utf8(value)  # type: ignore[arg-type]
     if cls is int:
-        return value if value in _INT64 else {"$int": str(value)}  # type: ignore[operator]
+        return value if value in _INT64 else {"$int": str(value)}
     if cls is float:
         return _float(value, floats)  # type: ignore[arg-type]
     if depth == 0:
