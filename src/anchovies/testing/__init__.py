@@ -1,0 +1,1 @@
+"""What tests the edges: suites for plugins and stores, fakes, faults, servers."""
