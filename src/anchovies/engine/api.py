@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from anchovies.core.config import Config, load_config
+from anchovies.core.config import Config, config_from, load_config
 from anchovies.core.env import read_environment
 from anchovies.core.errors import AnchovyError, ConfigError
 from anchovies.core.registry import resolve_operator
@@ -17,36 +18,52 @@ from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
 from anchovies.store.open import open_store
 
+Arm = Callable[[float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """How the calling process takes part in a session.
+
+    `signals`: SIGTERM and SIGINT stop it (main thread only). `on_arm` is told each batch's deadline (monotonic seconds).
+    `on_hard` is called where work had to be abandoned: its thread still runs, so the process should end itself.
+    """
+
+    signals: bool = False
+    on_arm: Arm = lambda at: None
+    on_hard: Callable[[SessionResult], None] = lambda result: None
+
 
 def run_session(
-    operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener = silent, *,
-    signals: bool = False, on_arm: Callable[[float | None], None] = lambda at: None, on_hard: Callable[[SessionResult], None] = lambda r: None,
-) -> SessionResult:  # fmt: skip
-    """Run one session to its end and return what it came to; it raises ConfigError for what cannot begin.
-
-    `on_arm` is told each batch's deadline (monotonic seconds); `on_hard` is called where work had to be abandoned (its thread still
-    runs: a process should end itself there).
-    """
-    return _execute(operator, settings, config, env, listener, signals, on_arm, on_hard)[0]
+    operator: type[Operator],
+    settings: Settings,
+    config: Config,
+    env: Mapping[str, str],
+    listener: Listener = silent,
+    hooks: Hooks = Hooks(),
+) -> SessionResult:
+    """Run one session to its end and return what it came to. Raises ConfigError for what cannot begin."""
+    return _execute(operator, settings, config, env, listener, hooks)[0]
 
 
 def _execute(
-    operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener, signals: bool,
-    on_arm: Callable[[float | None], None] = lambda at: None, on_hard: Callable[[SessionResult], None] = lambda r: None,
-) -> tuple[SessionResult, BaseException | None]:  # fmt: skip
+    operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener, hooks: Hooks
+) -> tuple[SessionResult, BaseException | None]:
     run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore))
-    watch = Watch(run, on_arm)
-    result = watch.run(signals=signals)
+    watch = Watch(run, hooks.on_arm)
+    result = watch.run(signals=hooks.signals)
     listener(Event("session_ended", None, {"result": result}))
     if watch.hard:
-        on_hard(result)
+        hooks.on_hard(result)
     return result, run.error
 
 
 def run(operator: str | type, /, **settings: Any) -> SessionResult:
     """See `anchovies.run`."""
-    if unknown := [k for k in ("tbls", "cnxns") if k in settings and not isinstance(settings[k], Mapping)]:
-        raise ConfigError(f"{unknown[0]}= takes a map")
+    if wrong := [k for k in ("tbls", "cnxns") if not isinstance(settings.get(k, {}), Mapping)]:
+        raise ConfigError(
+            f"{wrong[0]}= takes a map", hint="tbls={'orders': {'unique_by': 'id'}}, cnxns={'db': {'url': 'sqlite:///x.db'}}"
+        )
     cls = resolve_operator(operator) if isinstance(operator, str) else operator
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         raise ConfigError(f"{operator!r} is no operator", hint="give a subclass of anchovies.sdk.Downloader or Uploader")
@@ -55,9 +72,9 @@ def run(operator: str | type, /, **settings: Any) -> SessionResult:
     tbls = settings.pop("tbls", None)
     config = load_config(settings, env)
     if tbls is not None:
-        config = config.with_tbls(tbls)
+        config = replace(config, tbls={**config.tbls, **config_from({"tbls": tbls}, "tbls").tbls})
     resolved = resolve({k: v for k, v in settings.items() if k not in ("config", "config_file")}, env, config)
-    result, error = _execute(cls, resolved, config, env, listener, signals=False)
+    result, error = _execute(cls, resolved, config, env, listener, Hooks())
     if result.exit_code == 0:
         return result
     if isinstance(error, TableFailures) and len(error.errors) == 1:

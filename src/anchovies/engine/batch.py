@@ -57,7 +57,10 @@ class BatchRun:
         try:
             with entered(self.context(task)):
                 for name in hooks:
-                    call(getattr(self._s.operator, name), {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": tbl, **given})
+                    call(
+                        getattr(self._s.operator, name),
+                        {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": tbl, **given},
+                    )
         except BaseException as e:
             task.failed(e)
             raise
@@ -94,8 +97,7 @@ class BatchRun:
         self.outcome.tables += results
         self.record(task)
         for r in results:
-            self._s.tell("task_ended", r.tbl, task_type="TBL", status=task.status, duration_ms=r.duration_ms, rows=r.rows, kept=r.kept,
-                         bytes=r.bytes, counts=r.counts, err_msg=r.err_msg, hint=r.hint)  # fmt: skip
+            self._s.tell("task_ended", r.tbl, status=task.status, **_told(r))
 
     def _failed(self, error: BaseException, tbl: str, allow_failure: bool) -> None:
         self.error_hooks(error, tbl)
@@ -119,11 +121,20 @@ class BatchRun:
         s = self._s
         self._log.add(
             TaskRecord(
-                anchovy_id=s.session.anchovy_id, anchovy_user=s.session.user, session_id=s.session.id, batch_id=s.batch.id,
-                thread_id=threading.get_ident(), operator=self._name, task_type=task.type, duration=task.duration_ms(),
-                timestamp=iso(s.clock.now_us()), status=task.status, tbl=task.tbl, data=task.data,
+                anchovy_id=s.session.anchovy_id,
+                anchovy_user=s.session.user,
+                session_id=s.session.id,
+                batch_id=s.batch.id,
+                thread_id=threading.get_ident(),
+                operator=self._name,
+                task_type=task.type,
+                duration=task.duration_ms(),
+                timestamp=iso(s.clock.now_us()),
+                status=task.status,
+                tbl=task.tbl,
+                data=task.data,
             )
-        )  # fmt: skip
+        )
 
     # checkpoints that hooks have set
 
@@ -141,3 +152,17 @@ def _status(error: BaseException) -> Any:
     if isinstance(error, AnchovyExecutionTimeout):
         return "timeout"
     return "interrupted" if isinstance(error, Stopped) else "failed"
+
+
+def _told(r: TableResult) -> dict[str, Any]:
+    """What the `task_ended` event of a table says."""
+    return {
+        "task_type": "TBL",
+        "duration_ms": r.duration_ms,
+        "rows": r.rows,
+        "kept": r.kept,
+        "bytes": r.bytes,
+        "counts": r.counts,
+        "err_msg": r.err_msg,
+        "hint": r.hint,
+    }

@@ -10,7 +10,7 @@ from anchovies.core.errors import ConfigError
 
 
 def call(method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Call `method` with those of `given` that its signature names, or with all for `**kwds`. Raises ConfigError for unknown names."""
+    """Call `method` with those of `given` that it names, or with all for `**kwds`. Raises ConfigError for unknown names."""
     params = inspect.signature(method).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in params):
         return method(**given)

@@ -17,7 +17,9 @@ TRIES = 4
 class Connections(Mapping[str, Any]):
     """Connections by id. Looking one up opens it. Attributes are checked when this is made: ConfigError lists what is missing."""
 
-    def __init__(self, operator: type[Operator], given: Mapping[str, Mapping[str, Secret]], stop: StopSignal, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, operator: type[Operator], given: Mapping[str, Mapping[str, Secret]], stop: StopSignal, jitter: Callable[[], float]
+    ) -> None:
         self._stop = stop
         self._jitter = jitter
         self._factories = operator.connection_classes()
@@ -53,7 +55,9 @@ class Connections(Mapping[str, Any]):
         try:
             return self._factories[cnxn_id](**given)
         except TypeError as e:
-            raise ConfigError(f"connection {cnxn_id!r}: {e}", hint=f"set ACHVY_CNXN__{cnxn_id.upper()}__…", connection=cnxn_id) from e
+            raise ConfigError(
+                f"connection {cnxn_id!r}: {e}", hint=f"set ACHVY_CNXN__{cnxn_id.upper()}__…", connection=cnxn_id
+            ) from e
 
     def _open(self, made: Any) -> None:
         """Open, again with backoff where that may help, until the session stops."""

@@ -59,7 +59,9 @@ class QueueStream:
 class Consumer:
     """One sink or chain while its flow runs."""
 
-    def __init__(self, method: Any, streaming: bool, tbl: Tbl, ctx: RunContext, into: list[Downstream], stop: StopSignal, **given: Any) -> None:
+    def __init__(
+        self, method: Any, streaming: bool, tbl: Tbl, ctx: RunContext, into: list[Downstream], stop: StopSignal, **given: Any
+    ) -> None:
         self.name = getattr(method, "__name__", str(method))
         self.streaming = streaming
         self.error: BaseException | None = None
@@ -69,6 +71,9 @@ class Consumer:
         self._done = threading.Event()
         self._given = {**given, "tbl": tbl, "table": tbl.name, "stream": QueueStream(tbl, self)}
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take rows."""
         self._thread.start()
 
     # the flow's side
@@ -151,10 +156,14 @@ class Consumer:
         if result is None:
             return
         if not isgenerator(result) and not isinstance(result, Iterable):
-            raise FatalError(f"sink {self.name} returned a {type(result).__name__}", hint="a sink returns nothing, or yields rows as a chain")
+            raise FatalError(
+                f"sink {self.name} returned a {type(result).__name__}", hint="a sink returns nothing, or yields rows as a chain"
+            )
         for item in result:
             if not self._into:
-                raise FatalError(f"sink {self.name} yields rows but is no @source of any table", hint="add @source('table') above @sink")
+                raise FatalError(
+                    f"sink {self.name} yields rows but is no @source of any table", hint="add @source('table') above @sink"
+                )
             self._rows.append(item)
             if len(self._rows) >= FLUSH_ROWS or not isinstance(item, dict):
                 self._flush()

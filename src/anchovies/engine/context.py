@@ -208,4 +208,3 @@ class RunLedger:
 
     def __len__(self) -> int:
         return self._ctx.overlay.ledger_size(self._name)
-

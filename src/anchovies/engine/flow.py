@@ -89,6 +89,7 @@ class Flow:
         self._last_commit = self._last_told = services.clock.monotonic()
         self.pipes: dict[str, Pipe] = {}
         self._position: str | None = None
+        self._name = root.name
         self.root = self._pipe(root)
 
     # building
@@ -115,12 +116,15 @@ class Flow:
         return RunContext(s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell)
 
     def _given(self, ctx: RunContext) -> dict[str, Any]:
-        return {"task": ctx.task, "batch": ctx.batch, "session": ctx.session, "source": self.root.tbl.name if self.pipes else None,
-                "sink": None, "worker": 0}  # fmt: skip
+        """What every method of the flow is handed, beside its own table and stream."""
+        return {"task": ctx.task, "batch": ctx.batch, "session": ctx.session, "source": self._name, "sink": None, "worker": 0}
 
     # running
 
     def run(self) -> None:
+        for pipe in self.pipes.values():
+            for consumer in pipe.consumers:
+                consumer.start()
         try:
             for route in self._s.routes.sources(self.root.tbl.name):
                 self._read(Stage(route.method, self._context()))
@@ -149,13 +153,18 @@ class Flow:
             if items is None:
                 items = ()
             if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
-                raise FatalError(f"source {stage.method} returned a {type(items).__name__}", hint="a source yields rows: dicts or Arrow")
-            pieces = gather(items, stage.ctx.pending.take, types=tbl.types or None, clock=self._s.clock)
+                raise FatalError(
+                    f"source {stage.method} returned a {type(items).__name__}", hint="a source yields rows: dicts or Arrow"
+                )
+            bound = {"max_rows": self._s.most_rows} if self._s.most_rows else {}
+            pieces = gather(items, stage.ctx.pending.take, types=tbl.types or None, clock=self._s.clock, **bound)
             try:
                 for piece in pieces:
                     self._take(piece)
                     self._s.batch.check()
                     self._tell_progress()
+                    if self._s.most_rows is not None and self.root.result.rows >= self._s.most_rows:
+                        break
                     if not self._unmarked and self._commit_is_due():
                         self._commit()
             finally:
@@ -188,7 +197,9 @@ class Flow:
 
     def _take_with_discards(self, batch: pa.RecordBatch | None, marks: Any) -> None:
         if self.root.consumers:
-            raise FatalError(f"{self.root.tbl.name}: discard() cannot take rows back from custom sinks", hint="drop the sink, or check first")
+            raise FatalError(
+                f"{self.root.tbl.name}: discard() cannot take rows back from custom sinks", hint="drop the sink, or check first"
+            )
         done = 0
         for offset, actions in marks:
             if batch is not None and offset > done:
@@ -251,8 +262,16 @@ class Flow:
     def _change(self, files: list[DataFile], kept: list[Pipe], complete: bool) -> Change:
         state = self._s.log.state
         names = [p.tbl.name for p in kept]
-        tables = {p.tbl.name: p.published() for p in kept if p.published() != state.tables.get(p.tbl.name)} if files or complete else {}
-        receipts = {p.tbl.name: {"rows": p.result.rows, "kept": sum(f.rows for f in files if f.table == p.tbl.name)} for p in kept} if files else {}
+        tables = (
+            {p.tbl.name: p.published() for p in kept if p.published() != state.tables.get(p.tbl.name)}
+            if files or complete
+            else {}
+        )
+        receipts = (
+            {p.tbl.name: {"rows": p.result.rows, "kept": sum(f.rows for f in files if f.table == p.tbl.name)} for p in kept}
+            if files
+            else {}
+        )
         return Change(
             files=files,
             checkpoints=self._due.checkpoints(state.checkpoints, names),
@@ -301,7 +320,9 @@ class Flow:
         self._last_told = now
         for name, pipe in self.pipes.items():
             read = self._task.data.get("bytes_read", 0) if pipe is self.root else 0
-            self._s.tell("progress", name, rows=pipe.result.rows, bytes=read, position=self._position if pipe is self.root else None)
+            self._s.tell(
+                "progress", name, rows=pipe.result.rows, bytes=read, position=self._position if pipe is self.root else None
+            )
 
 
 def _close(items: object) -> None:

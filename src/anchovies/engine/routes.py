@@ -34,8 +34,10 @@ class Routes:
         self._sinks = [(n, s) for n, s in marks if isinstance(s, SinkSpec) and not self._is_default(n)]
         self._hooks = [(n, s) for n, s in marks if isinstance(s, HookSpec)]
         self._chained = {n for n, _ in self._sinks}
-        if any(s.cache for _, s in [*self._sources, *self._sinks]):
-            raise ConfigError(f"{operator.__name__}: cache=True is not built yet", hint="leave cache out; rows then flow one by one")
+        if any(s.cache for _, s in self._sources) or any(s.cache for _, s in self._sinks):
+            raise ConfigError(
+                f"{operator.__name__}: cache=True is not built yet", hint="leave cache out; rows then flow one by one"
+            )
         self.keeps = self._keeps()
 
     def _is_default(self, name: str) -> bool:

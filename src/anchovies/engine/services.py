@@ -19,7 +19,8 @@ from anchovies.engine.limits import StopSignal
 from anchovies.engine.routes import Routes
 from anchovies.sdk.operator import Operator
 from anchovies.store.base import Store
-from anchovies.store.buffers import Buffer
+from anchovies.store.buffers import Buffer, buffer_named
+from anchovies.store.keys import Home
 from anchovies.store.log import Log
 from anchovies.store.record import Change, Record
 
@@ -29,8 +30,8 @@ class Services:
     """Everything a flow or a load needs of its batch."""
 
     store: Store
+    home: Home
     log: Log
-    buffer: Buffer
     operator: Operator
     routes: Routes
     connections: Mapping[str, Any]
@@ -43,7 +44,13 @@ class Services:
     listener: Listener
     active: set[str] = field(default_factory=set)
     commits: int = 0
+    most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None
+
+    @property
+    def buffer(self) -> Buffer:
+        """The format of new data files; looked up when there are rows, because it loads pyarrow."""
+        return buffer_named(self.settings.data_buffer_cls)
 
     @property
     def commit_bytes(self) -> int:

@@ -28,7 +28,6 @@ from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
 from anchovies.store.base import Store
-from anchovies.store.buffers import buffer_named
 from anchovies.store.keys import Home
 from anchovies.store.log import Log
 from anchovies.store.record import Change, Checkpoints, LedgerChange, Note, Record, Writer
@@ -41,9 +40,16 @@ class SessionRun:
     """A session from its settings to its result. `work()` does it (in any thread); it returns when everything is closed."""
 
     def __init__(
-        self, operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener,
-        store: Store, clock: Clock | None = None, ids: Ids | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        operator: type[Operator],
+        settings: Settings,
+        config: Config,
+        env: Mapping[str, str],
+        listener: Listener,
+        store: Store,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+    ) -> None:
         self.operator_cls, self.settings, self.config, self.env, self.listener = operator, settings, config, env, listener
         self.clock, self.ids = clock or SystemClock(), ids or SystemIds()
         self.store = store
@@ -70,10 +76,16 @@ class SessionRun:
 
     def _blank_result(self) -> SessionResult:
         return SessionResult(
-            status="ok", exit_code=0, anchovy_id=self.info.anchovy_id, anchovy_user=self.info.user, session_id=self.info.id,
-            operator=f"{self.operator_cls.__module__}:{self.operator_cls.__qualname__}", datastore=self.store.url,
-            started_at=iso(self.clock.now_us()), warnings=list(self.settings.warnings),
-        )  # fmt: skip
+            status="ok",
+            exit_code=0,
+            anchovy_id=self.info.anchovy_id,
+            anchovy_user=self.info.user,
+            session_id=self.info.id,
+            operator=f"{self.operator_cls.__module__}:{self.operator_cls.__qualname__}",
+            datastore=self.store.url,
+            started_at=iso(self.clock.now_us()),
+            warnings=list(self.settings.warnings),
+        )
 
     # the work
 
@@ -92,10 +104,7 @@ class SessionRun:
         return self.result
 
     def _session(self) -> BaseException | None:
-        operator = self.operator_cls()
-        self._connections = Connections(self.operator_cls, connections_from(self.env), self.stop, self.ids.jitter)
-        operator.connections = self._connections
-        services = self._services(operator)
+        services, connections = self.prepare()
         work = work_of(services, self.config, self.env)
         run = BatchRun(services, self.tasklog, self.operator_cls.__name__)
         error: BaseException | None = None
@@ -109,25 +118,41 @@ class SessionRun:
             except BaseException as e:
                 error = e
             finally:
-                error = self._closing(run, services, error)
+                error = self._closing(run, services, connections, error)
         return error
 
     def _tell_start(self, work: Work) -> None:
         for warning in self.settings.warnings:
             self.tell("warning", message=warning)
-        self.tell("session_started", operator=self.operator_cls.__name__, anchovy=f"{self.info.user}/{self.info.anchovy_id}",
-                  datastore=self.store.url, kind=work.kind)  # fmt: skip
+        who = f"{self.info.user}/{self.info.anchovy_id}"
+        self.tell("session_started", operator=self.operator_cls.__name__, anchovy=who, datastore=self.store.url, role=work.role)
 
-    def _services(self, operator: Operator) -> Services:
-        batch = RunBatch(0, self.deadline, self.stop)
-        assert self._connections is not None
-        return Services(
-            store=self.store, log=self.log, buffer=buffer_named(self.settings.data_buffer_cls), operator=operator,
-            routes=Routes(self.operator_cls), connections=self._connections, settings=self.settings, session=self.info, batch=batch,
-            stop=self.stop, clock=self.clock, ids=self.ids, listener=self.listener, on_commit=self._committed,
-        )  # fmt: skip
+    def prepare(self) -> tuple[Services, Connections]:
+        """The operator with its connections, and all that a batch shares. Raises ConfigError for what is missing."""
+        operator = self.operator_cls()
+        connections = Connections(self.operator_cls, connections_from(self.env), self.stop, self.ids.jitter)
+        operator.connections = self._connections = connections
+        services = Services(
+            store=self.store,
+            home=self.home,
+            log=self.log,
+            operator=operator,
+            routes=Routes(self.operator_cls),
+            connections=connections,
+            settings=self.settings,
+            session=self.info,
+            batch=RunBatch(0, self.deadline, self.stop),
+            stop=self.stop,
+            clock=self.clock,
+            ids=self.ids,
+            listener=self.listener,
+            on_commit=self._committed,
+        )
+        return services, connections
 
-    def _closing(self, run: BatchRun, services: Services, error: BaseException | None) -> BaseException | None:
+    def _closing(
+        self, run: BatchRun, services: Services, connections: Connections, error: BaseException | None
+    ) -> BaseException | None:
         """SHUTDOWN hooks, connections: whatever happened before."""
         try:
             run.phase("shutdown")
@@ -135,8 +160,7 @@ class SessionRun:
                 run.publish_settings()
         except BaseException as e:
             error = error or e
-        assert self._connections is not None
-        for wrong in self._connections.close():
+        for wrong in connections.close():
             self.tell("warning", message=wrong)
         self.result.commits = services.commits
         return error
@@ -159,15 +183,16 @@ class SessionRun:
 
     def _pause(self, failures: int) -> float:
         """The interval; after failures longer and longer, up to ten times."""
-        return float(self.settings.interval) * min(10, 2 ** max(0, failures - 1))
+        longer: int = min(10, 1 << min(4, max(0, failures - 1)))
+        return float(self.settings.interval) * longer
 
     def _fold(self, outcome: BatchOutcome) -> None:
-        """A service's result has a table's sums."""
+        """A service's result has the sums of each table."""
         have = {t.tbl: t for t in self.result.tables}
         for t in outcome.tables:
-            if (old := have.get(t.tbl)) is not None:
-                t.rows, t.kept, t.bytes, t.files, t.commits = t.rows + old.rows, t.kept + old.kept, t.bytes + old.bytes, t.files + old.files, t.commits + old.commits  # noqa: E501  # fmt: skip
-                t.duration_ms += old.duration_ms
+            old = have.get(t.tbl)
+            for name in ("rows", "kept", "bytes", "files", "commits", "duration_ms") if old is not None else ():
+                setattr(t, name, getattr(t, name) + getattr(old, name))
             have[t.tbl] = t
         self.result.tables = list(have.values())
 

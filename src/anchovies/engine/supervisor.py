@@ -20,10 +20,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def supervise(child: Callable[[Callable[[float | None], None]], int], grace: float, on_kill: Callable[[], None]) -> int:
-    """Run `child(arm)` in a forked process and return its exit code; 3 if it had to be killed at its deadline + `grace` seconds.
+    """Run `child(arm)` in a forked process; its exit code, or 3 if it had to be killed at its deadline + `grace` seconds.
 
-    The child calls `arm(deadline)` (monotonic seconds, None: off) at the start of each batch. Signals are forwarded; when this process dies, the
-    child is killed too. `on_kill()` runs here after a kill. Call it before any thread exists.
+    The child calls `arm(deadline)` (monotonic seconds, None: off) at the start of each batch. Signals are forwarded; when this
+    process dies, the child is killed too. `on_kill()` runs here after a kill. Call it before any thread exists.
     """
     read, write = os.pipe()
     parent = os.getpid()
@@ -40,7 +40,11 @@ def _in_child(child: Callable[[Callable[[float | None], None]], int], pipe: int,
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return 1  # it died before we could ask to be told
-    return child(lambda at: None if os.write(pipe, ARM.pack(0.0 if at is None else at)) else None)
+    return child(lambda at: _say(pipe, at))
+
+
+def _say(pipe: int, at: float | None) -> None:
+    os.write(pipe, ARM.pack(0.0 if at is None else at))
 
 
 class _Parent:

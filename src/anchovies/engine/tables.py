@@ -57,7 +57,9 @@ def known_tables(operator: Operator, routes: Routes, config: Config) -> dict[str
 def _checked(tbls: Iterable[Tbl], operator: Operator) -> Iterable[Tbl]:
     for tbl in tbls or ():
         if not isinstance(tbl, Tbl):
-            raise ConfigError(f"{type(operator).__name__}.discover_tbls() yielded a {type(tbl).__name__}", hint="yield Tbl('name', …)")
+            raise ConfigError(
+                f"{type(operator).__name__}.discover_tbls() yielded a {type(tbl).__name__}", hint="yield Tbl('name', …)"
+            )
         yield tbl
 
 
@@ -72,7 +74,8 @@ def _trace(name: str, routes: Routes, needed: dict[str, None], roots: dict[str, 
     above = routes.chains_into(name)
     if not own and not above:
         raise ConfigError(
-            f"table {name!r} is configured, but no source serves it", hint=f"sources serve: {', '.join(routes.exact_tables()) or 'nothing by name'}"
+            f"table {name!r} is configured, but no source serves it",
+            hint=f"sources serve: {', '.join(routes.exact_tables()) or 'nothing by name'}",
         )
     for upstream in above:
         _trace(upstream, routes, needed, roots, (*path, name))

@@ -76,7 +76,8 @@ def find_upstreams(services: Services, config: Config) -> list[Upstream]:
             others = sorted({e.key.split("/")[-1] for e in s.store.list(f"{home.head.rsplit('/', 1)[0]}/")})
             raise ConfigError(
                 f"upstream {name!r} has kept nothing in this datastore (user {home.user!r})",
-                hint=did_you_mean(anchovy, others) or f"start it first, check -u and {s.store.url}, or allow it: --upstream-may-be-missing",
+                hint=did_you_mean(anchovy, others)
+                or f"start it first, check -u and {s.store.url}, or allow it: --upstream-may-be-missing",
             )
     return found
 
@@ -185,7 +186,8 @@ class FeedRun:
         at = self._s.operator.position(feed.target) or Position()
         if at.slot > feed.upstream.state.slot:
             raise HistoryDiverged(
-                f"the target of {feed.name} stands at commit {at.slot} of {feed.target.source}, whose log ends at {feed.upstream.state.slot}",
+                f"the target of {feed.name} stands at commit {at.slot} of {feed.target.source}, "
+                f"whose log ends at {feed.upstream.state.slot}",
                 hint="the datastore was restored from an older copy, or another one is named: bring back the newer one",
             )
         return at
@@ -225,24 +227,35 @@ class FeedRun:
         tbl = self._feed.target.tbl
         s = self._s
         for route in s.routes.sinks(tbl.name):
-            given = {"tbl": tbl, "table": tbl.name, "task": self._task, "batch": s.batch, "session": s.session, "source": None, "sink": route.method,
-                     "worker": 0, "stream": loads.LoadStream(tbl, load, s.batch.check)}  # fmt: skip
+            stream = loads.LoadStream(tbl, load, s.batch.check)
+            ran = {"task": self._task, "batch": s.batch, "session": s.session, "source": None, "sink": route.method, "worker": 0}
+            given = {**ran, "tbl": tbl, "table": tbl.name, "stream": stream}
             result = call(getattr(s.operator, route.method), given)
             if result is not None:
-                raise ConfigError(f"sink {route.method} of an uploader returned something", hint="it takes rows and returns nothing")
+                raise ConfigError(
+                    f"sink {route.method} of an uploader returned something", hint="it takes rows and returns nothing"
+                )
         return {}
 
     def _note(self, start: Position, end: Position, counts: dict[str, int]) -> None:
         """Append the receipt to our own log, after the target has committed."""
         target = self._feed.target
         loaded = Loaded(
-            source=target.source, store=target.store, tbl=target.tbl.name, target=_target_name(self._s, target),
-            start=start.slot, end=end.slot, cid=end.cid, counts=counts,
-        )  # fmt: skip
+            source=target.source,
+            store=target.store,
+            tbl=target.tbl.name,
+            target=_target_name(self._s, target),
+            start=start.slot,
+            end=end.slot,
+            cid=end.cid,
+            counts=counts,
+        )
         self._s.publish(Change(loaded=[loaded]), frozenset())
 
 
 def check_sinks(services: Services, tbl: Tbl) -> None:
     """An uploader without its own load() must have a sink for every table."""
     if not transactional(services.operator) and not services.routes.sinks(tbl.name):
-        raise ConfigError(f"no sink takes table {tbl.name!r}", hint="mark a method with @sink(), or leave the table out: --disable")
+        raise ConfigError(
+            f"no sink takes table {tbl.name!r}", hint="mark a method with @sink(), or leave the table out: --disable"
+        )

@@ -48,9 +48,13 @@ class Watch:
             try:
                 return self._watch()
             finally:
-                result = self._run.result
-                self._lease.release({"status": result.status, "session": result.session_id, "ended": iso(self._run.clock.now_us()),
-                                     "rows": result.rows, "error": result.err_msg}, self._run.quiet)  # fmt: skip
+                self._lease.release(self._last(), self._run.quiet)
+
+    def _last(self) -> dict[str, object]:
+        """What the lease says of the run that ends."""
+        r = self._run.result
+        ended = iso(self._run.clock.now_us())
+        return {"status": r.status, "session": r.session_id, "ended": ended, "rows": r.rows, "error": r.err_msg}
 
     def _acquire(self) -> object:
         run = self._run
@@ -143,11 +147,19 @@ def record_end(run: SessionRun, reason: AnchovyError) -> None:
     log = TaskLog(run.store, run.home, f"{run.info.id}-end")
     log.add(
         TaskRecord(
-            anchovy_id=run.info.anchovy_id, anchovy_user=run.info.user, session_id=run.info.id, batch_id=run.result.batches, thread_id=0,
-            operator=run.operator_cls.__name__, task_type="ERROR", duration=0, timestamp=iso(run.clock.now_us()), status="ERR",
+            anchovy_id=run.info.anchovy_id,
+            anchovy_user=run.info.user,
+            session_id=run.info.id,
+            batch_id=run.result.batches,
+            thread_id=0,
+            operator=run.operator_cls.__name__,
+            task_type="ERROR",
+            duration=0,
+            timestamp=iso(run.clock.now_us()),
+            status="ERR",
             data={"err_type": type(reason).__name__, "err_msg": str(reason)},
         )
-    )  # fmt: skip
+    )
     try:
         log.write(run.result.batches)
     except AnchovyError:

@@ -20,7 +20,7 @@ from anchovies.sdk.result import TableResult
 class Work(Protocol):
     """One of the two."""
 
-    kind: str
+    role: str
 
     def batch(self, run: BatchRun) -> None:
         """All tables of one batch. Raises only what ends the whole batch."""
@@ -28,7 +28,7 @@ class Work(Protocol):
 
 
 class DownloadWork:
-    kind = "downloader"
+    role = "downloader"
 
     def __init__(self, services: Services, config: Config) -> None:
         self._s = services
@@ -61,11 +61,15 @@ class DownloadWork:
         done = s.log.state.totals.get(tbl.name)
         marked = any(tbl.name in v.tbls for v in s.log.state.checkpoints.values()) or tbl.name in s.log.state.ledgers
         if done is not None and done.rows and not marked and not (tbl.unique_by or tbl.set_by or tbl.write):
-            s.tell("warning", tbl.name, message=f"{tbl.name} has no checkpoint, no key and no `write`: it is read in full and appended at every run")
+            s.tell(
+                "warning",
+                tbl.name,
+                message=f"{tbl.name} has no checkpoint, no key and no `write`: it is read in full and appended at every run",
+            )
 
 
 class UploadWork:
-    kind = "uploader"
+    role = "uploader"
 
     def __init__(self, services: Services, config: Config, env: Mapping[str, str]) -> None:
         self._s = services

@@ -79,7 +79,9 @@ class _FileSet:
 class TableWriter:
     """One table of one batch. Not thread-safe: its flow's driver owns it (the encoding thread is its own business)."""
 
-    def __init__(self, store: Store, table: str, buffer: Buffer, new_key: Callable[[str, str], str], types: Mapping[str, ColType]) -> None:
+    def __init__(
+        self, store: Store, table: str, buffer: Buffer, new_key: Callable[[str, str], str], types: Mapping[str, ColType]
+    ) -> None:
         self._store = store
         self.table = table
         self.buffer = buffer
@@ -152,7 +154,7 @@ class TableWriter:
         return dropped
 
     def finish(self) -> list[DataFile]:
-        """Close and store what is good; the files, in order. The writer goes on with the next commit. Raises what encoding raised."""
+        """Close and store what is good; the files, in order. The writer goes on with the next commit."""
         self._good.close()
         done = [f.result() for f in self._good.files]
         self._settle()
@@ -202,7 +204,8 @@ class TableWriter:
         key = self._new_key(self.table, self.buffer.ext)
         data = done.encoder.finish()
         self._stored.append(key)
-        return write_file(self._store, key, self.table, data, done.rows, done.types, done.cuts)
+        stored: DataFile = write_file(self._store, key, self.table, data, rows=done.rows, types=done.types, cuts=done.cuts)
+        return stored
 
     def _drop(self, files: Sequence[Future[DataFile]]) -> None:
         for future in files:
@@ -222,5 +225,7 @@ def _changes_form(have: ColType, wide: ColType) -> bool:
 
 def _fits(types: Mapping[str, ColType], into: Mapping[str, ColType]) -> bool:
     """Whether a batch can be kept in a file of these types as it is."""
-    return all(n in into and (t == into[n] or t.kind == "null" or (join(t, into[n]) == into[n] and not _changes_form(t, into[n])))
-               for n, t in types.items())  # fmt: skip
+    return all(
+        n in into and (t.kind == "null" or (join(t, into[n]) == into[n] and not _changes_form(t, into[n])))
+        for n, t in types.items()
+    )
