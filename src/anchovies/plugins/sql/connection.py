@@ -1,0 +1,92 @@
+"""The connection `db`: which database a URL means, opened late, closed with the batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from anchovies.plugins.sql.database import Database
+from anchovies.plugins.sql.databases.duck import DuckDatabase
+from anchovies.plugins.sql.databases.lite import LiteDatabase
+from anchovies.plugins.sql.databases.postgres import PostgresDatabase
+from anchovies.sdk import ConfigError, Connection, Secret, attr
+
+BUILT = "duckdb:///path, sqlite:///path, postgresql://user@host/database"
+
+
+class DbConnection(Connection):
+    """A SQL database. A server gives each thread a session of its own; the one of a file is shared, one load at a time."""
+
+    url: Secret = attr(f"the database: {BUILT}", aliases=("uri",))
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._lock = threading.RLock()
+        self._sessions: dict[int, Database] = {}
+
+    @property
+    def scheme(self) -> str:
+        """`duckdb`, `sqlite` or `postgresql`. Raises ConfigError for anything else."""
+        scheme = self.url.reveal().split(":", 1)[0].lower()
+        kind = {"postgres": "postgresql", "postgresql+psycopg": "postgresql"}.get(scheme, scheme)
+        if kind not in ("duckdb", "sqlite", "postgresql") or "://" not in self.url.reveal():
+            shown = scheme if scheme.replace("+", "").isalnum() and "://" in self.url.reveal() else "this URL"
+            raise ConfigError(
+                f"connection {self.id!r}: loading into {shown} is not built yet",
+                hint=f"what there is: {BUILT}",
+                connection=self.id,
+            )
+        return kind
+
+    @property
+    def path(self) -> str | None:
+        """The file of a DuckDB or SQLite database; None for a server. `sqlite:///a` is relative, `sqlite:////a` absolute."""
+        if self.scheme == "postgresql":
+            return None
+        parts = urlsplit(self.url.reveal())
+        path = unquote(parts.path)[1:]
+        if parts.netloc or parts.query or path in ("", ":memory:") or "\x00" in path:
+            raise ConfigError(
+                f"connection {self.id!r}: a {self.scheme} URL names a file, and nothing else; in memory nothing would stay",
+                hint=f"write {self.scheme}:///relative/path or {self.scheme}:////absolute/path",
+                connection=self.id,
+            )
+        return path
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The session of this thread, opened if need be; a shared one is ours until the `with` ends."""
+        self.ensure_open()
+        shared = self.scheme != "postgresql"
+        key = 0 if shared else threading.get_ident()
+        with self._lock:
+            db = self._sessions.get(key)
+            if db is None or db.broken:
+                self._sessions[key] = db = self._connect()
+            if shared:
+                yield db
+                return
+        yield db
+
+    def _connect(self) -> Database:
+        if (path := self.path) is None:
+            return PostgresDatabase(self.url.reveal(), self.id)
+        if self.scheme == "duckdb":
+            return DuckDatabase(path)
+        return LiteDatabase(path)
+
+    def close(self) -> None:
+        with self._lock:
+            sessions, self._sessions = list(self._sessions.values()), {}
+        for db in sessions:
+            db.close()
+
+    def check(self) -> None:
+        """Connect and ask for 1; a file that does not exist yet is not made."""
+        if self.path is None or Path(self.path).exists():
+            with self, self.database() as db:
+                db.rows("SELECT 1")

@@ -1,0 +1,156 @@
+"""What a database must be able to do. One small class for each lies in `databases/`; everything else is the same SQL for all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from anchovies.plugins.sql.names import fit, quote
+from anchovies.sdk import ColType, Load
+
+Row = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Col:
+    """One column of a target table: its name at the source and in the database, its type and how the database says it."""
+
+    source: str
+    name: str
+    type: ColType
+    sql: str
+
+    @property
+    def quoted(self) -> str:
+        return quote(self.name)
+
+
+class Database(ABC):
+    """One session of one database.
+
+    Types are the database's own words for them, spelled as `describe` gives them back. Every error of the driver is translated:
+    RetryableError where trying again may help, RowError for a value that does not fit, ConfigError for what has to be mended.
+    """
+
+    kind: ClassVar[str]
+    name_limit: ClassVar[int]  # bytes
+    reserved: ClassVar[frozenset[str]]  # column names, in lower case, that mean something else here
+    addr: ClassVar[str]  # what tells one row of a table from another inside a transaction
+    addr_type: ClassVar[str]
+    key_index: ClassVar[bool] = True  # whether a key gets an index
+    transient: ClassVar[str] = ""  # what makes a temporary table go with the transaction
+
+    broken = False
+
+    # ---- talking
+
+    @abstractmethod
+    def run(self, sql: str, *params: object) -> int:
+        """Execute one statement; how many rows it touched."""
+
+    @abstractmethod
+    def rows(self, sql: str, *params: object) -> list[Row]:
+        """Execute one query; its rows."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin a transaction that may write."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Commit. RetryableError also where nobody knows whether it took effect: the position tells."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo the transaction; never raises."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close; never raises."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what the block did, or nothing of it."""
+        self.begin()
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            self.rollback()
+            raise
+
+    @abstractmethod
+    def attempt(self, sql: str) -> bool:
+        """Execute one DDL statement; False, and nothing else undone, where rows that are there forbid it (a repeated key)."""
+
+    @abstractmethod
+    def fill(self, into: str, columns: Sequence[tuple[str, Col]], load: Load, *, seq: bool, unit: bool) -> int:
+        """Bulk-load every row of `load` into the table `into` (quoted), with `_seq` and `_unit` if asked; how many rows.
+
+        `columns` are pairs of target column (quoted) and column. Raises RowError and ConfigError as `rows.Checks` says.
+        """
+
+    # ---- structure
+
+    @abstractmethod
+    def describe(self, schema: str, table: str) -> dict[str, str] | None:
+        """Column → type of a table; None where there is none."""
+
+    def relation(self, schema: str, table: str) -> str:
+        """The full quoted name of a table."""
+        return f"{quote(self.short(schema))}.{quote(self.short(table))}"
+
+    def short(self, name: str) -> str:
+        return fit(name, self.name_limit)
+
+    def create_schema(self, schema: str) -> str | None:
+        """The statement that makes the schema if it is missing; None where there are no schemas."""
+        return f"CREATE SCHEMA IF NOT EXISTS {quote(self.short(schema))}"
+
+    def widen(self, relation: str, column: str, sql: str, using: str) -> list[str]:
+        """Statements that make `column` (quoted) of `relation` a `sql`, its values being `using`."""
+        return [f"ALTER TABLE {relation} ALTER COLUMN {column} TYPE {sql} USING {using}"]
+
+    def rebuild(self, schema: str, table: str, changes: dict[str, tuple[str, str]]) -> list[str]:
+        """Statements that change the types of columns: column → (type, expression over the old column)."""
+        relation = self.relation(schema, table)
+        return [s for c, (sql, using) in changes.items() for s in self.widen(relation, quote(c), sql, using)]
+
+    # ---- types and expressions
+
+    @abstractmethod
+    def sql_type(self, type: ColType) -> str:
+        """The type of a new column. Raises ConfigError for what the database cannot keep."""
+
+    @abstractmethod
+    def widening(self, have: str, want: str, column: str) -> str | None:
+        """The expression that takes `column` (quoted) from `have` to the wider type `want`; None where `want` is not wider."""
+
+    def param(self, n: int) -> str:
+        return f"${n}"
+
+    def same(self, a: str, b: str) -> str:
+        """Whether two carried values are equal, null being equal to null."""
+        return f"{a} IS NOT DISTINCT FROM {b}"
+
+    def carry(self, expr: str, sql: str) -> str:
+        """`expr` as a value that can be compared and grouped."""
+        return expr
+
+    def uncarry(self, expr: str, sql: str) -> str:
+        """A carried value as the column's own type."""
+        return expr
+
+    def ordered(self, expr: str, col: Col) -> str:
+        """What a carried value is ordered by: numbers by value, text by code point. Raises ConfigError where that cannot be."""
+        return expr
+
+    def lock_position(self) -> str:
+        """What a SELECT of the position ends with, so that nobody else loads meanwhile."""
+        return ""
+
+    def analyze(self, table: str) -> None:  # noqa: B027 - most databases need not be told
+        """Tell the planner about a table that was just filled."""

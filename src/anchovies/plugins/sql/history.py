@@ -1,0 +1,259 @@
+"""The merge: what a load makes of a table, in a few set-based statements that give what row by row, unit by unit would.
+
+The rows of the load (stage) and the current rows of the keys and sets that they touch stand side by side in `_anchovies_w`, each
+with the number of its identity (`_k`) and of its set (`_s`). From there only numbers are looked at:
+
+    flagged   which rows are in the chain of their identity: the rows that were current for a while. Without sets, whatever does
+              not sort behind what was current; with sets, the winner of each unit
+    linked    each link of a chain with the one before it, and the `_seq` at which a later unit expired it, if one did
+    fate      each link with whether it is a new version (it differs from the one before, or that one had expired), and where
+              it ends: at the next new version, or where it expired
+
+Everything else lost: it becomes an already superseded version (`scd`), unless the identity has an equal version anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from anchovies.plugins.sql.database import Col, Database
+from anchovies.plugins.sql.names import quote
+from anchovies.plugins.sql.table import Table
+from anchovies.sdk import ConfigError, RetryableError, Tbl
+
+STAGE = "_anchovies_stage"
+TEMPS = ("_anchovies_w", "_anchovies_flagged", "_anchovies_linked", "_anchovies_fate")
+
+
+@dataclass
+class Merge:
+    """One merge of the filled stage into `table`. `stage` columns are called c0, c1, … in the order of `table.columns`."""
+
+    db: Database
+    tbl: Tbl
+    table: Table
+
+    def __post_init__(self) -> None:
+        self.scd = self.tbl.write_mode == "scd"
+        self.sets = bool(self.tbl.set_by)
+        self.bag = self.sets and not self.tbl.unique_by and not self.tbl.sort_by
+        self.n = range(len(self.table.columns))
+        # a column that was null in every row so far has no type, so it is not there, and neither orders nor tells rows apart
+        absent = {c.name for c in self.tbl.columns if c.type.kind == "null"}
+        self.sort_by = [k for k in self.tbl.sort_by if k.column not in absent]
+        self.identity = [n for n in self.tbl.identity if n not in absent]
+
+    def run(self) -> dict[str, int]:
+        """Apply it; the counts."""
+        self._work()
+        self._flag()
+        self._link()
+        self._fates()
+        counts = self._count()
+        self._end_old()
+        late = self._keep_losers() if self.scd else counts["_losers"]
+        self._insert_new()
+        losers = counts.pop("_losers")
+        self.drop()
+        return {**counts, "late": late, "unchanged": counts["unchanged"] + losers - late}
+
+    def drop(self) -> None:
+        for name in TEMPS:
+            self.db.run(f"DROP TABLE IF EXISTS {name}")
+
+    # ---- the rows side by side
+
+    def _work(self) -> None:
+        cols = self.table.columns
+        new = ", ".join(f"{self.db.carry(f'c{i}', cols[i].sql)} AS c{i}" for i in self.n)
+        old = ", ".join(f"{self.db.carry('t.' + cols[i].quoted, cols[i].sql)} AS c{i}" for i in self.n)
+        rows = (
+            f"SELECT {new}, _seq, _seq AS _ord, {'_unit' if self.sets else '1'} AS _unit, "  # noqa: S608
+            f"CAST(NULL AS {self.db.addr_type}) AS _addr FROM {STAGE} UNION ALL {self._touched(old)}"
+        )
+        if self.bag:
+            every = ", ".join(f"c{i}" for i in self.n)
+            rows = f"SELECT a.*, row_number() OVER (PARTITION BY _unit, {every} ORDER BY _seq) AS _nth FROM ({rows}) a"  # noqa: S608
+        identity = [f"c{i}" for i in self.n] + ["_nth"] if self.bag else self._at(self.identity)
+        s = f"dense_rank() OVER (ORDER BY {', '.join(self._at(self.tbl.set_by))})" if self.sets else "0"
+        self._temp(
+            0,
+            f"SELECT b.*, dense_rank() OVER (ORDER BY {', '.join(identity)}) AS _k, {s} AS _s, "  # noqa: S608
+            f"CASE WHEN _ord = 0 THEN -row_number() OVER () ELSE _seq END AS _id FROM ({rows}) b",
+        )
+
+    def _touched(self, columns: str) -> str:
+        """The current rows of the sets that the load brings, and of the keys."""
+        seq, current = ("t._seq", "t._del IS NULL") if self.scd else ("0", "1 = 1")
+        select = f"SELECT {columns}, {seq} AS _seq, 0 AS _ord, 0 AS _unit, t.{self.db.addr} AS _addr FROM "  # noqa: S608
+        table = f"{self.table.relation} t"
+        by_key = f"{select}{self._distinct(self.tbl.unique_by, 's')} JOIN {table} ON {self._meets(self.tbl.unique_by, 's')}"
+        if not self.sets:
+            return f"{by_key} WHERE {current}"
+        meets = self._meets(self.tbl.set_by, "z")
+        by_set = f"{select}{self._distinct(self.tbl.set_by, 'z')} JOIN {table} ON {meets} WHERE {current}"
+        if not self.tbl.unique_by:
+            return by_set
+        elsewhere = f"LEFT JOIN {self._distinct(self.tbl.set_by, 'z')} ON {meets} WHERE {current} AND z.one IS NULL"
+        return f"{by_set} UNION ALL {by_key} {elsewhere}"
+
+    def _distinct(self, names: Iterable[str], alias: str) -> str:
+        values = ", ".join(f"{self.db.carry(self._name(n), self._col(n).sql)} AS {self._name(n)}" for n in names)
+        return f"(SELECT DISTINCT {values}, 1 AS one FROM {STAGE}) {alias}"  # noqa: S608
+
+    def _meets(self, names: Iterable[str], alias: str) -> str:
+        """The join of the table `t` with carried values of the columns `names`; a plain equality, so that an index helps."""
+        return " AND ".join(
+            f"{self.db.carry(f't.{self._col(n).quoted}', self._col(n).sql)} = {alias}.{self._name(n)}" for n in names
+        )
+
+    # ---- chains
+
+    def _flag(self) -> None:
+        order = [f"{self.db.ordered(self._name(k.column), self._col(k.column))} {'DESC' if k.descending else 'ASC'} NULLS LAST"
+                 for k in self.sort_by]  # fmt: skip
+        ids = "_id, _k, _s, _unit, _ord, _seq, _addr"
+        if self.sets:
+            first = f"row_number() OVER (PARTITION BY _k, _unit ORDER BY {', '.join([*order, '_ord DESC'])})"
+            chain = f"SELECT {ids}, CASE WHEN {first} = 1 THEN 1 ELSE 0 END AS _chain FROM {TEMPS[0]}"  # noqa: S608
+        elif not order:
+            chain = f"SELECT {ids}, 1 AS _chain FROM {TEMPS[0]}"  # noqa: S608
+        else:
+            rank = f"dense_rank() OVER (PARTITION BY _k ORDER BY {', '.join(order)})"
+            best = "min(_r) OVER (PARTITION BY _k ORDER BY _ord ROWS UNBOUNDED PRECEDING)"
+            ranked = f"SELECT {ids}, {rank} AS _r FROM {TEMPS[0]}"  # noqa: S608
+            chain = f"SELECT {ids}, CASE WHEN _r = {best} THEN 1 ELSE 0 END AS _chain FROM ({ranked}) r"  # noqa: S608
+        self._temp(1, chain)
+
+    def _link(self) -> None:
+        k = "OVER (PARTITION BY _k ORDER BY _ord)"
+        links = f"SELECT f.*, lag(_id) {k} AS _prev, lead(_unit) {k} AS _next FROM {TEMPS[1]} f WHERE _chain = 1"  # noqa: S608
+        if not self.sets:
+            self._temp(2, f"SELECT l.*, CAST(NULL AS bigint) AS _xat, CAST(NULL AS bigint) AS _gone FROM ({links}) l")  # noqa: S608
+            return
+        s = "OVER (PARTITION BY _s ORDER BY _unit)"
+        firsts = f"SELECT _s, _unit, min(_seq) AS _first FROM {TEMPS[0]} GROUP BY _s, _unit"  # noqa: S608
+        units = f"SELECT _s, _unit, lead(_unit) {s} AS _xu, lead(_first) {s} AS _xf FROM ({firsts}) u"  # noqa: S608
+        expired = (
+            f"SELECT l.*, CASE WHEN _xu IS NOT NULL AND (_next IS NULL OR _xu < _next) THEN _xf END AS _xat "  # noqa: S608
+            f"FROM ({links}) l LEFT JOIN ({units}) u ON u._s = l._s AND u._unit = l._unit"
+        ).replace("l.*", "l._id, l._k, l._unit, l._ord, l._seq, l._addr, l._prev", 1)
+        self._temp(2, f"SELECT x.*, lag(_xat) {k} AS _gone FROM ({expired}) x")  # noqa: S608
+
+    def _fates(self) -> None:
+        k = "OVER (PARTITION BY _k ORDER BY _ord)"
+        fresh = f"l._prev IS NULL OR l._gone IS NOT NULL OR NOT ({self._equal('x', 'p')})"
+        kept = (
+            f"SELECT l._id, l._k, l._unit, l._ord, l._seq, l._addr, l._prev, l._gone, l._xat, "  # noqa: S608
+            f"CASE WHEN {fresh} THEN 1 ELSE 0 END AS _kept FROM {TEMPS[2]} l JOIN {TEMPS[0]} x ON x._id = l._id "
+            f"LEFT JOIN {TEMPS[0]} p ON p._id = l._prev"
+        )
+        breaks = (
+            f"SELECT v.*, CASE WHEN _xat IS NOT NULL THEN _xat WHEN lead(_kept) {k} = 1 THEN lead(_seq) {k} END AS _brk "  # noqa: S608
+            f"FROM ({kept}) v"
+        )
+        frame = "OVER (PARTITION BY _k ORDER BY _ord ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)"
+        self._temp(3, f"SELECT b.*, min(_brk) {frame} AS _end FROM ({breaks}) b")  # noqa: S608
+
+    def _count(self) -> dict[str, int]:
+        new = "_ord > 0 AND _kept = 1"
+        tests = {
+            "inserted": f"{new} AND (_prev IS NULL OR _gone IS NOT NULL)",
+            "changed": f"{new} AND _prev IS NOT NULL AND _gone IS NULL",
+            "unchanged": "_ord > 0 AND _kept = 0",
+            "expired": "_xat IS NOT NULL",
+            "_links": "1 = 1",
+            "_ended": "_ord = 0 AND _end IS NOT NULL",
+        }
+        sums = ", ".join(f"coalesce(sum(CASE WHEN {t} THEN 1 ELSE 0 END), 0)" for t in tests.values())
+        found = self.db.rows(f"SELECT {sums} FROM {TEMPS[3]}")[0]  # noqa: S608
+        counts = {name: int(str(v)) for name, v in zip(tests, found, strict=True)}
+        every = int(str(self.db.rows(f"SELECT count(*) FROM {TEMPS[1]}")[0][0]))  # noqa: S608
+        self._ended = counts.pop("_ended")
+        losers = every - counts.pop("_links")
+        return {**counts, "_losers": losers}
+
+    # ---- what it comes to
+
+    def _end_old(self) -> None:
+        if not self._ended:
+            return
+        target, addr = self.table.relation, self.db.addr
+        if self.scd:
+            sql = f"UPDATE {target} SET _del = f._end FROM {TEMPS[3]} f WHERE f._ord = 0 AND f._end IS NOT NULL AND {target}.{addr} = f._addr"  # noqa: S608, E501
+        else:
+            sql = f"DELETE FROM {target} WHERE {addr} IN (SELECT _addr FROM {TEMPS[3]} WHERE _ord = 0 AND _end IS NOT NULL)"  # noqa: S608
+        if (done := self.db.run(sql)) != self._ended:
+            raise RetryableError(
+                f"tbl {self.tbl.name}: somebody else changed the table while it was loaded ({done} of {self._ended} rows)",
+                tbl=self.tbl.name,
+            )
+
+    def _insert_new(self) -> None:
+        history = ", f._seq, f._end" if self.scd else ""
+        only = "" if self.scd else " AND f._end IS NULL"
+        self.db.run(
+            f"{self._into()} SELECT {self._values('x')}{history} FROM {TEMPS[3]} f JOIN {TEMPS[0]} x ON x._id = f._id "  # noqa: S608
+            f"WHERE f._ord > 0 AND f._kept = 1{only} ORDER BY f._ord"
+        )
+
+    def _keep_losers(self) -> int:
+        losers = f"SELECT count(*) FROM {TEMPS[1]} WHERE _chain = 0"  # noqa: S608
+        if not int(str(self.db.rows(losers)[0][0])):
+            return 0
+        self.db.run(f"CREATE INDEX _anchovies_w_k ON {TEMPS[0]} (_k)")
+        order = "g._unit" if self.sets else "g._ord"
+        based = (
+            f"SELECT g.*, max(CASE WHEN f._kept = 1 THEN f._seq END) OVER (PARTITION BY g._k ORDER BY {order}) AS _base "  # noqa: S608
+            f"FROM {TEMPS[1]} g LEFT JOIN {TEMPS[3]} f ON f._id = g._id"
+        )
+        earlier = (
+            f"SELECT 1 FROM {TEMPS[0]} e JOIN {TEMPS[1]} h ON h._id = e._id WHERE e._k = x._k "  # noqa: S608
+            f"AND (e._ord < x._ord OR (h._chain = 1 AND h._unit = x._unit)) AND {self._equal('e', 'x')}"
+        )
+        keys = tuple(dict.fromkeys((*self.tbl.unique_by, *self.tbl.set_by)))
+        carried = " AND ".join(
+            self.db.same(self.db.carry(f"t.{c.quoted}", c.sql), f"x.c{i}") for i, c in enumerate(self.table.columns)
+        )
+        before = f"SELECT 1 FROM {self.table.relation} t WHERE {self._meets(keys, 'x')} AND {carried}"  # noqa: S608
+        return self.db.run(
+            f"{self._into()} SELECT {self._values('x')}, l._seq, l._base FROM ({based}) l JOIN {TEMPS[0]} x ON x._id = l._id "  # noqa: S608
+            f"WHERE l._chain = 0 AND NOT EXISTS ({earlier}) AND NOT EXISTS ({before})"
+        )
+
+    # ---- pieces
+
+    def _into(self) -> str:
+        names = [c.quoted for c in self.table.columns] + ([quote("_seq"), quote("_del")] if self.scd else [])
+        return f"INSERT INTO {self.table.relation} ({', '.join(names)})"
+
+    def _values(self, alias: str) -> str:
+        return ", ".join(self.db.uncarry(f"{alias}.c{i}", c.sql) for i, c in enumerate(self.table.columns))
+
+    def _equal(self, a: str, b: str) -> str:
+        return " AND ".join(self.db.same(f"{a}.c{i}", f"{b}.c{i}") for i in self.n)
+
+    def _temp(self, which: int, select: str) -> None:
+        name = TEMPS[which]
+        self.db.run(f"CREATE TEMPORARY TABLE {name}{self.db.transient} AS {select}")
+        self.db.analyze(name)
+
+    def _col(self, source: str) -> Col:
+        return self.table.columns[self._index(source)]
+
+    def _name(self, source: str) -> str:
+        return f"c{self._index(source)}"
+
+    def _at(self, names: Iterable[str]) -> list[str]:
+        return [self._name(n) for n in names]
+
+    def _index(self, source: str) -> int:
+        for i, col in enumerate(self.table.columns):
+            if col.source == source:
+                return i
+        raise ConfigError(
+            f"tbl {self.tbl.name}: there is no column {source!r}, which unique_by, set_by or sort_by names",
+            hint=f"columns: {', '.join(c.source for c in self.table.columns)}",
+            tbl=self.tbl.name,
+        )

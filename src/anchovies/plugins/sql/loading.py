@@ -1,0 +1,108 @@
+"""One load: position, DDL, rows, position, in one transaction."""
+
+from __future__ import annotations
+
+from anchovies.plugins.sql import position
+from anchovies.plugins.sql.database import Col, Database
+from anchovies.plugins.sql.history import STAGE, Merge
+from anchovies.plugins.sql.names import fit, quote
+from anchovies.plugins.sql.table import Table, table_of
+from anchovies.sdk import ConfigError, Load, Tbl
+
+
+def check_mode(tbl: Tbl) -> None:
+    """Raises ConfigError for what is not built, and for a key that is missing."""
+    if tbl.write_mode == "replace":
+        raise ConfigError(f"tbl {tbl.name}: `write: replace` is not built yet", hint="write: scd, merge or append", tbl=tbl.name)
+    if tbl.snapshot or tbl.deleted_by:
+        what = "snapshot" if tbl.snapshot else "deleted_by"
+        raise ConfigError(f"tbl {tbl.name}: `{what}` is not built yet for SQL databases", tbl=tbl.name)
+    if tbl.write_mode != "append" and not tbl.identity:
+        raise ConfigError(
+            f"tbl {tbl.name}: `write: {tbl.write_mode}` needs to know what makes a row one row",
+            hint="add unique_by (or set_by), or say `write: append`",
+            tbl=tbl.name,
+        )
+
+
+def prepare(db: Database, schema: str) -> None:
+    """Make the schema and the table of positions, in a transaction of their own: harmless, and nobody waits for them."""
+    if not position.exists(db, schema):
+        with db.transaction():
+            for statement in (db.create_schema(schema), position.ddl(db, schema)):
+                if statement:
+                    db.run(statement)
+
+
+def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
+    """Apply `load`, or nothing of it; the counts. Raises PositionMoved where the target does not stand at `load.start`."""
+    target = load.target
+    check_mode(target.tbl)
+    prepare(db, target.schema)
+    with db.transaction():
+        before = table_of(db, target)
+        old = position.claim(db, target, load.start, before.exists or not before.columns)
+        table = table_of(db, target)  # again, now that nobody else can change it
+        for statement in table.ddl:
+            db.run(statement)
+        counts = _rows(db, load, table) if load.rows else {}
+        position.advance(db, target, old, load.end, consumer)
+    return counts
+
+
+def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
+    tbl = load.target.tbl
+    if not table.columns:
+        raise ConfigError(f"tbl {tbl.name}: no column has a value, so none has a type", hint="say them under `columns`")
+    direct = [(c.quoted, c) for c in table.columns]
+    if tbl.write_mode == "append":
+        return {"inserted": db.fill(table.relation, direct, load, seq=False, unit=False)}
+    merge = Merge(db, tbl, table)
+    if _is_empty(db, table) and not tbl.set_by and tbl.write_mode == "scd" and (done := _first_load(db, load, table)):
+        return {"inserted": done}
+    db.run(f"DROP TABLE IF EXISTS {STAGE}")
+    stage = [(quote(f"c{i}"), c) for i, c in enumerate(table.columns)]
+    body = ", ".join([*(f"{name} {c.sql}" for name, c in stage), '"_seq" bigint', '"_unit" bigint'])
+    db.run(f"CREATE TEMPORARY TABLE {STAGE} ({body}){db.transient}")
+    db.fill(STAGE, stage, load, seq=True, unit=True)
+    db.analyze(STAGE)
+    counts = merge.run()
+    db.run(f"DROP TABLE {STAGE}")
+    if db.key_index and not merge.bag:
+        for statement in _index(db, load, table):
+            db.run(statement)
+    return counts
+
+
+def _is_empty(db: Database, table: Table) -> bool:
+    return not db.rows(f"SELECT 1 FROM {table.relation} LIMIT 1")  # noqa: S608
+
+
+def _first_load(db: Database, load: Load, table: Table) -> int:
+    """Straight into the empty table, then the key; 0, and the table empty again, where a key comes twice."""
+    done = db.fill(table.relation, [(c.quoted, c) for c in table.columns], load, seq=True, unit=False)
+    keys = _keys(load.target.tbl, table)
+    if db.key_index:
+        unique = all(db.attempt(statement) for statement in _index(db, load, table))
+    else:
+        names = ", ".join(c.quoted for c in keys)
+        twice = f"SELECT 1 FROM {table.relation} GROUP BY {names} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
+        unique = not db.rows(twice)
+    if not unique:
+        db.run(f"DELETE FROM {table.relation}")  # noqa: S608
+    return done if unique else 0
+
+
+def _keys(tbl: Tbl, table: Table) -> list[Col]:
+    return [c for n in tbl.identity if (c := table.col(n))]
+
+
+def _index(db: Database, load: Load, table: Table) -> list[str]:
+    """The key: unique among the current rows."""
+    tbl = load.target.tbl
+    keys = _keys(tbl, table)
+    if any(db.carry("x", c.sql) != "x" for c in keys):
+        return []
+    name = quote(fit(f"{table.schema}__{table.name}__key", db.name_limit))
+    current = " WHERE _del IS NULL" if tbl.write_mode == "scd" else ""
+    return [f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table.relation} ({', '.join(c.quoted for c in keys)}){current}"]

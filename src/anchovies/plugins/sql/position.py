@@ -1,0 +1,78 @@
+"""The position of a target: one row of `_anchovies_position`, in the target's own schema, changed in the transaction of its rows.
+
+A position counts only together with its table: whoever drops the table (or the schema) gets everything loaded again.
+"""
+
+from __future__ import annotations
+
+from anchovies.plugins.sql.database import Database
+from anchovies.sdk import Position, PositionMoved, RetryableError, Target
+
+TABLE = "_anchovies_position"
+_KEY = ("store", "source_user", "source_id", "source_tbl", "target_schema", "target_tbl")
+
+
+def relation(db: Database, schema: str) -> str:
+    return db.relation("", TABLE) if db.create_schema(schema) is None else db.relation(schema, TABLE)
+
+
+def ddl(db: Database, schema: str) -> str:
+    """The statement that makes the table if it is missing."""
+    columns = ", ".join(f"{name} varchar(1000) NOT NULL" for name in _KEY)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {relation(db, schema)} ({columns}, slot bigint NOT NULL, cid varchar(100) NOT NULL, "
+        f"consumer varchar(1000), PRIMARY KEY ({', '.join(_KEY)}))"
+    )
+
+
+def exists(db: Database, schema: str) -> bool:
+    return db.describe("" if db.create_schema(schema) is None else schema, TABLE) is not None
+
+
+def read(db: Database, target: Target, lock: bool = False) -> Position | None:
+    """Where the target stands; None before its first load. The table of positions must exist."""
+    where = " AND ".join(f"{name} = {db.param(i + 1)}" for i, name in enumerate(_KEY))
+    suffix = db.lock_position() if lock else ""
+    found = db.rows(f"SELECT slot, cid FROM {relation(db, target.schema)} WHERE {where}{suffix}", *_key(target))  # noqa: S608
+    return Position(int(str(found[0][0])), str(found[0][1])) if found else None
+
+
+def claim(db: Database, target: Target, start: Position, table_exists: bool) -> Position:
+    """Lock the position inside the transaction and return it as it lies there. Raises PositionMoved where it is not `start`."""
+    marks = ", ".join(db.param(i + 1) for i in range(len(_KEY)))
+    db.run(
+        f"INSERT INTO {relation(db, target.schema)} ({', '.join(_KEY)}, slot, cid) VALUES ({marks}, 0, '') "  # noqa: S608
+        "ON CONFLICT DO NOTHING",
+        *_key(target),
+    )
+    found = read(db, target, lock=True)
+    if found is None:
+        raise RetryableError(f"{target.tbl.name}: the row of its position vanished while it was read", tbl=target.tbl.name)
+    # touched at once, because DuckDB finds out about a rival only at a write
+    _move(db, target, found, found, None)
+    if found != start and (table_exists or start != Position()):
+        raise PositionMoved(
+            f"{target.tbl.name} stands at commit {found.slot} of {target.source}, not at {start.slot}: somebody else loaded it",
+            tbl=target.tbl.name,
+        )
+    return found
+
+
+def advance(db: Database, target: Target, old: Position, new: Position, consumer: str | None) -> None:
+    """Set the position, if it is still `old`."""
+    _move(db, target, old, new, consumer)
+
+
+def _move(db: Database, target: Target, old: Position, new: Position, consumer: str | None) -> None:
+    where = " AND ".join(f"{name} = {db.param(i + 4)}" for i, name in enumerate((*_KEY, "slot", "cid")))
+    done = db.run(
+        f"UPDATE {relation(db, target.schema)} SET slot = {db.param(1)}, cid = {db.param(2)}, "  # noqa: S608
+        f"consumer = coalesce({db.param(3)}, consumer) WHERE {where}",
+        *(new.slot, new.cid, consumer, *_key(target), old.slot, old.cid),
+    )
+    if done != 1:
+        raise PositionMoved(f"{target.tbl.name}: its position changed while it was loaded", tbl=target.tbl.name)
+
+
+def _key(target: Target) -> tuple[str, ...]:
+    return (target.store, target.user, target.id, target.tbl.name, target.schema, target.tbl.name)

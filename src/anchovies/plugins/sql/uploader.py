@@ -1,0 +1,71 @@
+"""`sql.Uploader`: applies a load and says where a target stands; loops, retries and receipts are the engine's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from anchovies.plugins.sql import loading, position
+from anchovies.plugins.sql.connection import DbConnection
+from anchovies.plugins.sql.table import table_of
+from anchovies.sdk import ConfigError, Counts, Load, Position, Target
+from anchovies.sdk import Uploader as Base
+
+
+class Uploader(Base):
+    """Loads what upstream anchovies committed into DuckDB, SQLite or PostgreSQL, in one transaction with its position."""
+
+    db: DbConnection
+    tbl_properties: ClassVar[dict[str, str]] = {}
+
+    @property
+    def _db(self) -> DbConnection:
+        found = self.connections.get("db")
+        if not isinstance(found, DbConnection):
+            raise ConfigError("sql.Uploader needs the connection 'db'", hint="set ACHVY_CNXN__DB__URL")
+        return found
+
+    def position(self, target: Target) -> Position | None:
+        """Where `target` stands; None if nothing was loaded, or its table is gone. Makes neither file nor table."""
+        if self.fingerprint() == "absent":
+            return None
+        with self._db.database() as db:
+            if not position.exists(db, target.schema):
+                return None
+            found = position.read(db, target)
+            known = any(c.type.kind != "null" for c in target.tbl.columns)
+            gone = known and db.describe(target.schema, target.tbl.name) is None
+            return None if gone else found
+
+    def load(self, load: Load) -> Counts:
+        """Apply `load` in one transaction with the position; see `loading.apply`."""
+        with self._db.database() as db:
+            return loading.apply(db, load, f"{load.target.source}")
+
+    def fingerprint(self) -> str | None:
+        """`device:inode` of a database file, `absent` where there is none; None for a server."""
+        path = self._db.path
+        if path is None:
+            return None
+        try:
+            found = Path(path).stat()
+        except FileNotFoundError:
+            return "absent"
+        return f"{found.st_dev}:{found.st_ino}"
+
+    def plan_load(self, target: Target) -> Iterable[str]:
+        """What a load would change, with its DDL; reads at most."""
+        loading.check_mode(target.tbl)
+        if self.fingerprint() == "absent":
+            yield f"make the {self._db.scheme} file {self._db.path}"
+            yield f"make the table {target.schema}.{target.tbl.name}"
+            return
+        with self._db.database() as db:
+            table = table_of(db, target)
+            if not table.columns:
+                yield f"{target.tbl.name}: its columns are not known yet; the table is made with its first rows"
+            for statement in table.ddl:
+                yield f"issue: {statement}"
+            if table.exists and not table.ddl:
+                yield f"{table.relation} is there with all its columns"
