@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -46,7 +46,7 @@ def of_class(cls: type) -> tuple[str, Callable[[Any], Any] | None]:
     return _seen[cls]
 
 
-def plain(values: list[Any]) -> tuple[list[Any], set[str]]:
+def plain(values: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
     """The values as plain Python ones, and the kinds among them. Enums become their values. Raises Unfit."""
     classes = set(map(type, values))
     if any(issubclass(c, Enum) for c in classes):
@@ -67,14 +67,14 @@ def _made(i: int, value: Any, make: Callable[[Any], Any] | None) -> Any:
         raise Unfit(i, value, str(e)) from None
 
 
-def _unknown(values: list[Any]) -> Unfit:
+def _unknown(values: Sequence[Any]) -> Unfit:
     i, value = next((i, v) for i, v in enumerate(values) if not of_class(type(v))[0])
     name = f"{type(value).__module__}.{type(value).__qualname__}"
     way = " (take its .item())" if hasattr(value, "item") else ""
     return Unfit(i, value, f"values of the class {name} cannot be kept{way}")
 
 
-def int_type(values: list[Any]) -> ColType:
+def int_type(values: Sequence[Any]) -> ColType:
     """int, decimal(38,0) or decimal(76,0), whichever holds them all. Raises Unfit."""
     low, high = _ends(values)
     if low >= -(2**63) and high < 2**63:
@@ -88,7 +88,7 @@ def int_type(values: list[Any]) -> ColType:
     raise Unfit(i, values[i], "it has more than 76 digits")
 
 
-def _ends(values: list[Any]) -> tuple[int, int]:
+def _ends(values: Sequence[Any]) -> tuple[int, int]:
     try:
         return min(values), max(values)
     except TypeError:  # there are nulls
@@ -96,7 +96,7 @@ def _ends(values: list[Any]) -> tuple[int, int]:
         return min(there), max(there)
 
 
-def decimal_type(values: list[Any]) -> ColType:
+def decimal_type(values: Sequence[Any]) -> ColType:
     """The decimal that holds every digit of them all. Raises Unfit: NaN, infinity, more than 76 digits."""
     digits = scale = 0
     for i, v in enumerate(values):
@@ -112,7 +112,7 @@ def decimal_type(values: list[Any]) -> ColType:
     return decimal(max(digits, 0) + scale or 1, scale)
 
 
-def datetime_type(values: list[Any]) -> ColType:
+def datetime_type(values: Sequence[Any]) -> ColType:
     """Zoned or naive. Raises Unfit where a column mixes them."""
     zoned: bool | None = None
     for i, v in enumerate(values):

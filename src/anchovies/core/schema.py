@@ -32,7 +32,7 @@ def types_of_rows(rows: Sequence[Row]) -> dict[str, ColType]:
 
     Raises RowError naming column and row for a value that no column can hold.
     """
-    return {name: _named(name, None, _values(rows, name))[0] for name in _names(rows)}
+    return {name: _named(name, None, values)[0] for name, values in _columns(rows).items()}
 
 
 def rows_to_batch(rows: Sequence[Row], declared: Mapping[str, ColType] | None = None, *, first_row: int = 0) -> pa.RecordBatch:
@@ -42,10 +42,12 @@ def rows_to_batch(rows: Sequence[Row], declared: Mapping[str, ColType] | None = 
     column, row (`where["row"]`: `first_row` + offset) and value.
     """
     declared = declared or {}
-    names = list(dict.fromkeys([*declared, *_names(rows)]))
+    columns = _columns(rows)
+    names = list(dict.fromkeys([*declared, *columns]))
     if not names:
-        raise RowError("rows without any column cannot be kept", hint="yield dicts with at least one key", row=0)
-    made = [_named(name, declared.get(name), _values(rows, name), first_row) for name in names]
+        raise RowError("rows without any column cannot be kept", hint="yield dicts with at least one key", row=first_row)
+    absent = [None] * len(rows)
+    made = [_named(name, declared.get(name), columns.get(name, absent), first_row) for name in names]
     schema = schema_of(dict(zip(names, (t for t, _ in made), strict=True)))
     return pa.RecordBatch.from_arrays([array for _, array in made], schema=schema)
 
@@ -66,23 +68,28 @@ def _objects(array: pa.Array, f: pa.Field) -> list[Any]:
     return values if read is None else [None if v is None else read(v) for v in values]
 
 
-def _names(rows: Sequence[Row]) -> dict[str, None]:
-    names = dict.fromkeys(chain.from_iterable(rows))
-    for name in names:
+def _columns(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
+    """The values of each name, absent ones as None."""
+    if not rows:
+        return {}
+    names = list(rows[0])
+    if len(names) > 1 and set(map(len, rows)) == {len(names)}:
+        try:  # as a rule all rows have the same keys: then each row is touched once, not once a column
+            return _checked(rows, dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True)))
+        except KeyError:
+            pass
+    return _checked(rows, {n: [row.get(n) for row in rows] for n in dict.fromkeys(chain.from_iterable(rows))})
+
+
+def _checked(rows: Sequence[Row], columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    for name in columns:
         if not isinstance(name, str) or not name:
             i = next(i for i, row in enumerate(rows) if name in row)
             raise RowError(f"row {i + 1} has the column name {name!r}; names are texts, and not empty", row=i)
-    return names
+    return columns
 
 
-def _values(rows: Sequence[Row], name: str) -> list[Any]:
-    try:
-        return list(map(itemgetter(name), rows))
-    except KeyError:
-        return [row.get(name) for row in rows]
-
-
-def _named(name: str, want: ColType | None, values: list[Any], first_row: int = 0) -> tuple[ColType, pa.Array]:
+def _named(name: str, want: ColType | None, values: Sequence[Any], first_row: int = 0) -> tuple[ColType, pa.Array]:
     """The column's type and array; `want` None: the type is inferred."""
     try:
         return column(values, want)
@@ -95,11 +102,11 @@ class _Group:
     """The values of one kind. `rows`: where they stand in the column; None: the group is the whole column, nulls included."""
 
     have: ColType
-    values: list[Any]
+    values: Sequence[Any]
     rows: list[int] | None
 
 
-def column(values: list[Any], want: ColType | None) -> tuple[ColType, pa.Array]:
+def column(values: Sequence[Any], want: ColType | None) -> tuple[ColType, pa.Array]:
     """One column of Python values: its type (`want`, or the inferred one) and its array. Raises Unfit."""
     if want is not None and want.kind == "json":
         return want, _json(values)
@@ -116,7 +123,7 @@ def column(values: list[Any], want: ColType | None) -> tuple[ColType, pa.Array]:
     return want, _assembled(groups, want, len(values))
 
 
-def _nothing_else(values: list[Any], t: ColType) -> pa.Array:
+def _nothing_else(values: Sequence[Any], t: ColType) -> pa.Array:
     """Nulls; a dict or list in a column of another type does not fit."""
     for i, v in enumerate(values):
         if v is not None:
@@ -124,7 +131,7 @@ def _nothing_else(values: list[Any], t: ColType) -> pa.Array:
     return pa.nulls(len(values), to_arrow(t))
 
 
-def _groups(values: list[Any], found: set[str]) -> list[_Group]:
+def _groups(values: Sequence[Any], found: set[str]) -> list[_Group]:
     if len(found) == 1:
         return [_Group(_type_of_kind(next(iter(found)), values), values, None)]
     places: dict[str, list[int]] = {}
@@ -143,7 +150,7 @@ def _groups(values: list[Any], found: set[str]) -> list[_Group]:
 _SIMPLE = {"null": NULL, "bool": BOOL, "float": FLOAT, "str": STR, "bytes": BYTES, "date": DATE, "uuid": UUID, "json": JSON}
 
 
-def _type_of_kind(kind: str, values: list[Any]) -> ColType:
+def _type_of_kind(kind: str, values: Sequence[Any]) -> ColType:
     if kind == "int":
         return kinds.int_type(values)
     if kind == "decimal":
@@ -158,7 +165,7 @@ def _type_of_kind(kind: str, values: list[Any]) -> ColType:
     return _SIMPLE[kind]
 
 
-def _inferred(values: list[Any], groups: list[_Group]) -> tuple[ColType, pa.Array]:
+def _inferred(values: Sequence[Any], groups: list[_Group]) -> tuple[ColType, pa.Array]:
     t = reduce(join, (g.have for g in groups))
     if {g.have.kind for g in groups} >= {"datetime", "datetime_tz"}:
         raise AssertionError("datetime_type refuses mixed zones")
@@ -189,7 +196,7 @@ def _assembled(groups: list[_Group], want: ColType, length: int) -> pa.Array:
     return pa.concat_arrays(parts).take(pa.array(place, pa.int64()))
 
 
-def _array(values: list[Any], have: ColType) -> pa.Array:
+def _array(values: Sequence[Any], have: ColType) -> pa.Array:
     """Values of one kind in its storage type. Raises Unfit."""
     if have == UUID:
         values = [None if v is None else str(v) for v in values]
@@ -210,7 +217,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _json(values: list[Any]) -> pa.Array:
+def _json(values: Sequence[Any]) -> pa.Array:
     out = []
     for i, v in enumerate(values):
         try:
@@ -220,7 +227,7 @@ def _json(values: list[Any]) -> pa.Array:
     return pa.array(out, pa.string())
 
 
-def _lists(values: list[Any], want: ColType) -> pa.Array:
+def _lists(values: Sequence[Any], want: ColType) -> pa.Array:
     for i, v in enumerate(values):
         if v is not None and not isinstance(v, list | tuple):
             raise Unfit(i, v)

@@ -1,6 +1,6 @@
 """Data files as JSON lines, gzipped: a header with the columns and their types, then one array a row.
 
-What JSON has no word for is text that says it exactly: decimals, ISO dates and times, base64 of bytes, NaN and infinities. are written column by column in Arrow, without making Python objects of them.
+What JSON has no word for is text that says it exactly: decimals, ISO dates and times, base64 of bytes, NaN and infinities.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import gzip
 import io
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anchovies.core.arrow import schema_of, to_arrow, type_of
-from anchovies.core.casts import Unfit, cast, characters
+from anchovies.core.casts import Unfit, cast
 from anchovies.core.types import STR, ColType, parse_type
 
 FORMAT = 0
@@ -81,79 +82,49 @@ class JsonLinesWriter:
         return b"".join([*self._done, self._gzip.flush()])
 
 
-def _encoded(batch: pa.RecordBatch, types: list[ColType]) -> bytes:
-    """All lines of a batch."""
-    texts = [_texts(batch.column(i), t) for i, t in enumerate(types)]
-    texts[0] = pc.binary_join_element_wise("[", texts[0], "")
-    texts[-1] = pc.binary_join_element_wise(texts[-1], "]\n", "")
-    return characters(pc.binary_join_element_wise(*texts, ","))
-
-
-def _texts(array: pa.Array, t: ColType) -> pa.Array:
-    """Each value as JSON text, nulls as `null`."""
-    if t.kind == "null":
-        return pa.array(["null"] * len(array), pa.string())
-    return pc.fill_null(_WRITE.get(t.kind, _quoted)(array, t), "null")
-
-
-def _quoted(array: pa.Array, t: ColType) -> pa.Array:
-    return pc.binary_join_element_wise('"', array.cast(pa.string()), '"', "")
-
-
-def _plain(array: pa.Array, t: ColType) -> pa.Array:
-    return array.cast(pa.string())
-
-
-_ESCAPED = bytes([*range(32), ord('"'), ord("\\")])
 _json = msgspec.json.Encoder()
 
 
-def _text(array: pa.Array, t: ColType) -> pa.Array:
-    raw = characters(array)
-    if len(raw.translate(None, _ESCAPED)) == len(raw):  # nothing to escape, as in most columns
-        return _quoted(array, t)
-    return pa.array([None if v is None else _json.encode(v).decode() for v in array.to_pylist()], pa.string())
+def _encoded(batch: pa.RecordBatch, types: list[ColType]) -> bytes:
+    """All lines of a batch."""
+    columns = [_plain(batch.column(i), t) for i, t in enumerate(types)]
+    return _json.encode_lines(list(zip(*columns, strict=True)))
 
 
-def _float(array: pa.Array, t: ColType) -> pa.Array:
-    text = array.cast(pa.string())
-    zero = pc.equal(text, "-0")
-    if pc.any(zero).as_py():
-        text = pc.if_else(zero, "-0.0", text)  # a reader would take -0 for an int, which has no sign of its own
-    if pc.all(pc.is_finite(array), min_count=0).as_py():
-        return text
-    return pc.if_else(pc.is_finite(array), text, pc.binary_join_element_wise('"', text, '"', ""))
+def _plain(array: pa.Array, t: ColType) -> list[Any]:
+    """Each value as what JSON has a word for."""
+    if t.kind in ("decimal", "time"):
+        array = array.cast(pa.string())
+    elif t.kind in ("date", "datetime", "datetime_tz"):
+        return _moments(array, t)
+    values: list[Any] = array.to_pylist() if t.item is None else _lists_of(array, t.item)
+    if t.kind == "float" and not pc.all(pc.is_finite(array), min_count=0).as_py():
+        return [v if v is None or isfinite(v) else str(v) for v in values]
+    if t.kind == "bytes":
+        return [None if v is None else b64encode(v).decode() for v in values]
+    return values
 
 
-def _bytes(array: pa.Array, t: ColType) -> pa.Array:
-    return pa.array([None if v is None else f'"{b64encode(v).decode()}"' for v in array.to_pylist()], pa.string())
+def _lists_of(array: pa.Array, item: ColType) -> list[Any]:
+    items = _plain(array.values, item)
+    ends = array.offsets.to_pylist()
+    return [items[a:b] if there else None for a, b, there in zip(ends, ends[1:], array.is_valid().to_pylist(), strict=False)]
 
 
 _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # 0001-01-01 to 9999-12-31, in microseconds from 1970
 
 
-def _moment(array: pa.Array, t: ColType) -> pa.Array:
+def _moments(array: pa.Array, t: ColType) -> list[Any]:
     """ISO text; days and microseconds from 1970 where a year has not four digits."""
     numbers = array.cast(pa.int32()).cast(pa.int64()) if t.kind == "date" else array.cast(pa.int64())
     low, high = (y // 86_400_000_000 for y in _YEARS) if t.kind == "date" else _YEARS
-    usual = pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))
-    if pc.all(usual, min_count=0).as_py():
-        return _quoted(array, t)
-    return pc.if_else(usual, _quoted(array, t), numbers.cast(pa.string()))
+    texts: list[Any] = array.cast(pa.string()).to_pylist()
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is None or (ends["min"] >= low and ends["max"] <= high):
+        return texts
+    return [n if n is not None and not low <= n <= high else v for v, n in zip(texts, numbers.to_pylist(), strict=True)]
 
 
-def _list(array: pa.Array, t: ColType) -> pa.Array:
-    assert t.item is not None
-    items = _texts(array.values, t.item)
-    validity, offsets = array.buffers()[:2]
-    lists = pa.Array.from_buffers(pa.list_(pa.string()), len(array), [validity, offsets], array.null_count, array.offset, [items])
-    return pc.binary_join_element_wise("[", pc.binary_join(lists, ","), "]", "")
-
-
-_WRITE: dict[str, Callable[[pa.Array, ColType], pa.Array]] = {
-    "bool": _plain, "int": _plain, "float": _float, "str": _text, "json": _text, "bytes": _bytes, "list": _list,
-    "date": _moment, "datetime": _moment, "datetime_tz": _moment,
-}  # fmt: skip
 _lines = msgspec.json.Decoder(list[Any])
 
 
