@@ -91,7 +91,7 @@ class LocalStore(Store):
             try:
                 self._disk.flock(fd)
             except BaseException:
-                self._disk.close(fd)
+                self._close(fd)
                 raise
         except BlockingIOError:
             raise AlreadyExists(f"{key} is locked by another process", key=key) from None
@@ -146,8 +146,7 @@ class LocalStore(Store):
                 left = left[self._disk.write(fd, left) :]
             self._disk.fsync(fd)
         except BaseException:
-            with suppress(OSError):
-                self._disk.close(fd)
+            self._close(fd)
             raise
         self._disk.close(fd)
 
@@ -166,14 +165,18 @@ class LocalStore(Store):
     @contextmanager
     def _folder(self, parts: Parts, *, make: bool = False) -> Iterator[int]:
         """The folder's descriptor, reached step by step so that no link is followed. `make`: missing folders are made."""
-        fd = self._open_root(make)
+        held = [self._open_root(make)]
         try:
             for i, name in enumerate(parts):
-                step = self._step(fd, name, "/".join(parts[: i + 1]), make)
-                self._disk.close(fd)
-                fd = step
-            yield fd
+                held.append(self._step(held[-1], name, "/".join(parts[: i + 1]), make))
+            yield held[-1]
         finally:
+            for fd in reversed(held):
+                self._close(fd)
+
+    def _close(self, fd: int) -> None:
+        """Of a folder, or of a file that was only read: there is nothing to lose."""
+        with suppress(OSError):
             self._disk.close(fd)
 
     def _step(self, fd: int, name: str, key: str, make: bool) -> int:
@@ -195,7 +198,11 @@ class LocalStore(Store):
                 raise
             self._make_root(self.root, 0o700)
             fd = self._disk.open(self.root, _DIR)
-        self._private = self._disk.fstat(fd).st_mode & 0o077 == 0
+        try:
+            self._private = self._disk.fstat(fd).st_mode & 0o077 == 0
+        except BaseException:
+            self._close(fd)
+            raise
         return fd
 
     def _make_root(self, path: str, mode: int) -> None:
@@ -213,7 +220,7 @@ class LocalStore(Store):
         try:
             self._disk.fsync(fd)
         finally:
-            self._disk.close(fd)
+            self._close(fd)
 
     def _modes(self) -> tuple[int, int]:
         """Of files and folders: a private root makes private things, else the umask decides."""
@@ -229,7 +236,7 @@ class LocalStore(Store):
                 raise OSError(errno.EISDIR, "not a plain file")
             yield fd
         finally:
-            self._disk.close(fd)
+            self._close(fd)
 
     def _read_all(self, fd: int) -> bytes:
         chunks = []

@@ -100,4 +100,5 @@ class _Held:
         self._key = key
 
     def release(self) -> None:
-        self._store._unlock(self._key)
+        key, self._key = self._key, ""
+        self._store._unlock(key)
