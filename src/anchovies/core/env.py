@@ -171,6 +171,14 @@ class Redactor:
         secrets: list[str | Secret] = [s for a in found.values() for name, s in a.items() if name not in _OPEN]
         return cls([*secrets, env.get("ACHVY_MASK_KEY", "")])
 
+    @classmethod
+    def current(cls) -> Redactor:
+        """That of this process's environment and `.env`. Never raises."""
+        try:
+            return cls.of(read_environment())
+        except ConfigError:
+            return cls.of(os.environ)
+
     def __call__(self, text: str) -> str:
         return self._pattern.sub("***", text) if self._pattern else text
 

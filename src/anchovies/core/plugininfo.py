@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,12 +16,14 @@ from typing import Any
 from anchovies.core.errors import ConfigError
 
 NAMESPACE = "anchovies.plugins"
+_TARGET = re.compile(r"[\w.]+:[\w.]+")
 
 
 @dataclass(frozen=True)
 class PluginInfo:
     """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `requires`: modules that must be importable;
-    `extra`: what `pip install 'anchovies[…]'` calls it; `path`: its source; `broken`: why its source could not be read."""
+    `extra`: what `pip install 'anchovies[…]'` calls it; `texts`: a sentence
+    on each of its names, if it says one; `path`: its source; `broken`: why its source could not be read."""
 
     name: str
     module: str
@@ -30,6 +33,7 @@ class PluginInfo:
     operators: Mapping[str, str] = field(default_factory=dict)
     connections: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
     broken: str = ""
 
@@ -127,14 +131,20 @@ def _info(name: str, module: str, said: dict[str, Any], path: str) -> PluginInfo
         operators=_targets(said.get("operators", ()), module),
         connections=_targets(said.get("connections", ()), module),
         commands=_targets(said.get("commands", ()), module),
+        texts=_texts(said.get("operators"), said.get("connections"), said.get("commands")),
         path=path,
     )
 
 
 def _targets(said: Any, module: str) -> dict[str, str]:
-    """`["Cls", "pkg.mod:Cls"]` or `{"name": "pkg.mod:Cls"}` → name → `module:Cls`; other texts describe the plugin's own names."""
+    """`["Cls", "pkg.mod:Cls"]` or `{"name": "pkg.mod:Cls"}` → name → `module:Cls`; other texts describe names of its own."""
     pairs = said.items() if isinstance(said, Mapping) else [(s.rpartition(":")[2], s) for s in said]
-    return {name: target if ":" in target else f"{module}:{target if target.isidentifier() else name}" for name, target in pairs}
+    return {name: t if _TARGET.fullmatch(t) else f"{module}:{t if t.isidentifier() else name}" for name, t in pairs}
+
+
+def _texts(*said: Any) -> dict[str, str]:
+    maps = [s for s in said if isinstance(s, Mapping)]
+    return {name: t for m in maps for name, t in m.items() if not _TARGET.fullmatch(t) and not t.isidentifier()}
 
 
 def _classes(tree: ast.Module, module: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from anchovies.core.document import place
 from anchovies.core.errors import ConfigError
-from anchovies.core.settingkinds import BOOL, TEXT, choice
 from anchovies.core.names import check_name
+from anchovies.core.settingkinds import BOOL, TEXT, choice
 from anchovies.core.suggest import did_you_mean, nearest
 from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
 
@@ -36,7 +36,8 @@ T = TypeVar("T", str, tuple[str, str])
 def tbl_from_config(name: str, raw: Mapping[str, Any], properties: Mapping[str, str] | None = None) -> Tbl:
     """The table `name` as `tbls.<name>` of the configuration says.
 
-    `properties`: those that the operator declares (name → meaning); None where they are others' business, as for uploaders. Raises ConfigError for a name that is no name, unknown keys (with the nearest), wrong values, and what is not built yet.
+    `properties`: those that the operator declares (name → meaning); None where they are others' business, as for uploaders.
+    Raises ConfigError for a name that is no name, unknown keys (with the nearest), wrong values, and what is not built yet.
     """
     return merge_tbl(Tbl(check_name(name, "table")), raw, properties)
 
@@ -89,7 +90,7 @@ def plain(value: Any) -> Any:
 
 
 def tbl_to_json(tbl: Tbl) -> dict[str, Any]:
-    """`tbl` as plain JSON, as it is published to downstream anchovies: everything but the plugin's properties, defaults left out."""
+    """`tbl` as plain JSON, as downstream anchovies see it: everything but the plugin's properties, defaults left out."""
     every: dict[str, Any] = {
         "columns": [[c.name, str(c.type)] for c in tbl.columns],
         "unique_by": list(tbl.unique_by),

@@ -1,0 +1,143 @@
+"""What a run shows while it runs, and at its end: a live display on a terminal, one line an event elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from anchovies.cli import say
+from anchovies.core.clock import SystemClock, iso
+from anchovies.core.settings import Settings
+from anchovies.engine.events import Event
+from anchovies.sdk.result import SessionResult
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class Screen(Protocol):
+    """`with screen:` shows it; `listen` is what the engine tells; `conclude` comes after everything."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def listen(self, event: Event) -> None: ...
+    def conclude(self, result: SessionResult) -> None: ...
+
+
+def screen_for(settings: Settings) -> Screen:
+    """The screen that fits: `--json`, a terminal, or neither."""
+    if settings.json:
+        return Json(settings.log_level)
+    if sys.stderr.isatty() and not settings.no_progress and settings.log_level in ("info", "warning"):
+        live: Screen = import_module("anchovies.cli.live").Live(settings.log_level)
+        return live
+    return Lines(settings.log_level)
+
+
+class Lines:
+    """One line an event, on stderr."""
+
+    def __init__(self, level: str = "info") -> None:
+        self._least = LEVELS.index(level)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def listen(self, event: Event) -> None:
+        told = line_of(event)
+        if told and LEVELS.index(told[0]) >= self._least:
+            say.note(f"{iso(SystemClock().now_us())} {told[0].upper()} {told[1]}")
+
+    def conclude(self, result: SessionResult) -> None:
+        for message, hint in failures(result):
+            say.error(message, hint)
+
+
+class Json(Lines):
+    """The result as JSON on stdout; warnings and errors on stderr."""
+
+    def __init__(self, level: str = "info") -> None:
+        super().__init__("warning" if level == "info" else level)
+
+    def conclude(self, result: SessionResult) -> None:
+        say.out(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
+
+
+def line_of(event: Event) -> tuple[str, str] | None:
+    """(level, text) of an event; None for those that only a live display shows."""
+    make = _LINES.get(event.kind)
+    return make(event.tbl or "", event.data) if make else None
+
+
+def _started(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
+    return "info", f"start {d.get('operator', '')} as {d.get('anchovy', '')} in {d.get('datastore', '')}"
+
+
+def _committed(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
+    return "info", f"committed {tbl} {count(d.get('rows', 0), 'row')} slot {d.get('slot')}"
+
+
+def _loaded(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
+    counts = ", ".join(f"{v:,} {k}" for k, v in d.get("counts", {}).items() if v)
+    return "info", f"loaded {tbl} {count(d.get('rows', 0), 'row')} slot {d.get('slot')}{f' ({counts})' if counts else ''}"
+
+
+def _task(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
+    name = f"{str(d.get('task_type', '')).lower()}{f' {tbl}' if tbl else ''}"
+    if d.get("status") == "ERR":
+        return "error", f"failed {name}: {d.get('err_msg')}"
+    level = "info" if tbl else "debug"
+    rows = f" read {count(d['rows'], 'row')}, kept {d.get('kept', 0):,}" if "rows" in d else ""
+    return level, f"done {name}{rows} in {d.get('duration_ms', 0)} ms"
+
+
+def _ended(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
+    result: SessionResult | None = d.get("result")
+    if result is None:
+        return "info", "end"
+    text = f"end {result.status}: {count(result.rows, 'row')} in {count(result.commits, 'commit')}, {result.duration_ms} ms"
+    return ("info" if result.ok else "error"), text
+
+
+_LINES = {
+    "session_started": _started,
+    "batch_started": lambda tbl, d: ("debug", f"batch {d.get('batch')}"),
+    "task_started": lambda tbl, d: ("debug", f"begin {str(d.get('task_type', '')).lower()} {tbl}".rstrip()),
+    "committed": _committed,
+    "loaded": _loaded,
+    "task_ended": _task,
+    "warning": lambda tbl, d: ("warning", f"{d.get('message')}"),
+    "batch_ended": lambda tbl, d: ("debug", f"end of batch {d.get('batch')}"),
+    "session_ended": _ended,
+}
+
+
+def count(number: int, what: str) -> str:
+    """`1,234 rows`, `1 row`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def failures(result: SessionResult) -> list[tuple[str, str | None]]:
+    """(message, hint) of what failed: each table, then the session if that says something else."""
+    found = [(f"{t.tbl}: {t.err_msg}", t.hint) for t in result.tables if t.err_msg]
+    if result.err_msg and not any(result.err_msg in (message, t.err_msg) for t in result.tables for message, _ in found):
+        found.append((result.err_msg, result.hint))
+    return found
+
+
+def next_steps(result: SessionResult) -> list[str]:
+    """What somebody may want to type now."""
+    me = f"--id {result.anchovy_id} -u {result.anchovy_user}"
+    if result.status == "skipped" or not result.ok:
+        return []
+    if any(t.counts for t in result.tables):
+        return []
+    if "Uploader" in result.operator.rpartition(":")[2]:
+        return []
+    return [f"anchovy start -op sql.Uploader --id warehouse -u {result.anchovy_user} -U {result.anchovy_id}   # load it",
+            f"anchovy checkpoint {me}   # how far it is"]  # fmt: skip

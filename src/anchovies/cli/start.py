@@ -1,0 +1,57 @@
+"""`anchovy start`: run one anchovy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from anchovies.cli import say
+from anchovies.cli.options import EVERY, Given, read, takes
+from anchovies.cli.screen import screen_for
+from anchovies.engine.supervisor import supervise
+
+
+@click.command()
+@takes(*EVERY)
+def start(**options: Any) -> int:
+    """Run one anchovy: one batch and exit, or (-S) batches until stopped.
+
+    \b
+    anchovy start -op sftp.CsvDownloader --id sales_sftp
+    anchovy start -op sql.Uploader --id warehouse -U sales_sftp
+    """
+    given = read(options, quiet=True)
+    if given.settings.execution_timeout is None:
+        return session(given, lambda at: None)
+    # before any thread or heavy import: the operator is looked up in the child
+    return supervise(lambda arm: session(given, arm), given.settings.grace, lambda: _killed(given))
+
+
+def session(given: Given, arm: Any) -> int:
+    """Run the session in this process, tell about it as the settings say, and return its exit code."""
+    operator = given.operator()
+    api = import_module("anchovies.engine.api")
+    abandoned: list[object] = []
+    hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append)
+    screen = screen_for(given.settings)
+    with screen:
+        result = api.run_session(operator, given.settings, given.config, given.env, screen.listen, hooks)
+    screen.conclude(result)
+    if abandoned:  # a thread of the operator still runs: nothing waits for it
+        sys.stdout.flush()
+        os._exit(result.exit_code)
+    return int(result.exit_code)
+
+
+def _killed(given: Given) -> None:
+    timeout = given.settings.execution_timeout
+    watch = import_module("anchovies.engine.watch")
+    watch.record_kill(given.settings, given.settings.operator_cls or "", given.settings.grace)
+    say.error(
+        f"the execution timeout ({timeout:g} s) and the grace period passed, so the process was ended",
+        "what was committed stays; nothing else is visible",
+    )
