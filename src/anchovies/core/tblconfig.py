@@ -14,8 +14,8 @@ from anchovies.core.suggest import did_you_mean, nearest
 from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
 
 NOT_BUILT = "is not built yet (see CHANGELOG)"
-_LATER_KEYS = ("mask", "rename", "exclude", "expect", "batch_rows", "current_view", "deleted_by")
-_LATER_VALUES = {"schema": ("reject",), "write": ("replace",), "on_bad_row": ("reject",), "snapshot": (True,)}
+LATER_KEYS = ("mask", "rename", "exclude", "expect", "batch_rows", "current_view", "deleted_by")
+LATER_VALUES = {"schema": ("reject",), "write": ("replace",), "on_bad_row": ("reject",), "snapshot": (True,)}
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "columns": parse_columns,
     "unique_by": parse_names,
@@ -66,13 +66,13 @@ def merge_tbl(upstream: Tbl, raw: Mapping[str, Any], properties: Mapping[str, st
 
 def _read(key: str, value: Any, where: str) -> Any:
     found = _READERS[key](value, where)
-    if found in _LATER_VALUES.get(key, ()):
+    if found in LATER_VALUES.get(key, ()):
         raise ConfigError(f"{where}: {key}: {str(found).lower()} {NOT_BUILT}")
     return found
 
 
 def _check_property(key: str, where: str, properties: Mapping[str, str] | None) -> None:
-    if key in _LATER_KEYS:
+    if key in LATER_KEYS:
         raise ConfigError(f"{where}: {key} {NOT_BUILT}")
     if properties is None:
         meant = nearest(key, TABLE_KEYS, 0.8)

@@ -1,0 +1,125 @@
+"""Writes the reference pages: `python -m anchovies.cli.reference [folder]`. A test compares them with docs/reference."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+import anchovies
+from anchovies.cli.main import COMMANDS, anchovy
+from anchovies.cli.plugin import describe
+from anchovies.core.declared import GROUPS, Setting
+from anchovies.core.registry import list_plugins
+from anchovies.core.tblconfig import LATER_KEYS, LATER_VALUES, TABLE_KEYS
+
+_BUILT_IN = str(Path(anchovies.__file__ or "").parent)
+_NOTE = "<!-- Generated: `make reference` writes this page. -->"
+
+
+def pages() -> dict[str, str]:
+    """File name → text of every generated page."""
+    return {"settings.md": settings_page(), "cli.md": cli_page(), "plugins.md": plugins_page()}
+
+
+def settings_page() -> str:
+    """Every setting, where it can come from, its default."""
+    lines = [
+        "# Settings", "", _NOTE, "",
+        "A setting comes from the command line, the environment, `.env` or `config.yaml` (under `config:`); the first that",
+        "has it wins, in that order. `anchovy config` shows what is in force and where it came from.", "",
+    ]  # fmt: skip
+    for title, group in GROUPS.items():
+        lines += [f"## {title}", "", "| CLI | environment | `config:` | meaning | default |", "| --- | --- | --- | --- | --- |"]
+        lines += [_row(s) for s in group]
+        lines.append("")
+    lines += ["## Connections", "", *_CONNECTIONS, "", "## Tables", "", *_tables(), ""]
+    return "\n".join(lines)
+
+
+_CONNECTIONS = (
+    "| variable | meaning |",
+    "| --- | --- |",
+    "| `ACHVY_CNXN__<ATTRIBUTE>` | an attribute of the default connection |",
+    "| `ACHVY_CNXN__<ID>__<ATTRIBUTE>` | an attribute of the connection `<id>` |",
+    "| `…__JSONDATA` | several attributes as one JSON object |",
+    "| `…_FILE` | the attribute is read from this file; one newline at its end is dropped |",
+    "| `ACHVY_CNXN__SCHEMAS__<ID>` | the database schema into which the upstream `<id>` is loaded |",
+)
+
+
+def _row(s: Setting) -> str:
+    flags = _code([*s.flags, *s.off_flags])
+    meaning = f"{s.help} (not built yet)" if s.later else f"{s.help} (not used yet)" if s.unused else s.help
+    names = (_code([*s.variables, *s.off_env]), _code([*s.config_keys, *s.off_keys]))
+    return f"| {flags} | {names[0]} | {names[1]} | {_cell(meaning)} | {_cell(s.shown_default)} |"
+
+
+def _code(names: Iterable[str]) -> str:
+    return " ".join(f"`{n}`" for n in names)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _tables() -> Iterator[str]:
+    yield "Keys of a table under `tbls:`, besides the properties of its plugin: " + ", ".join(f"`{k}`" for k in TABLE_KEYS) + "."
+    values = [f"`{k}: {str(v).lower()}`" for k, found in LATER_VALUES.items() for v in found]
+    yield "Not built yet: " + ", ".join([*(f"`{k}`" for k in LATER_KEYS), *values]) + "."
+
+
+def cli_page() -> str:
+    """The help of every command."""
+    lines = ["# Command line", "", _NOTE, ""]
+    root = click.Context(anchovy, info_name="anchovy", max_content_width=100, terminal_width=100)
+    lines += ["```text", anchovy.get_help(root), "```", ""]
+    for name in COMMANDS:
+        command = anchovy.get_command(root, name)
+        assert command is not None
+        lines += list(
+            _help(command, click.Context(command, info_name=name, parent=root, max_content_width=100, terminal_width=100))
+        )
+    return "\n".join(lines)
+
+
+def _help(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    yield from (f"## {ctx.command_path}", "", "```text", command.get_help(ctx), "```", "")
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            sub = command.get_command(ctx, name)
+            assert sub is not None
+            yield from _help(sub, click.Context(sub, info_name=name, parent=ctx, max_content_width=100, terminal_width=100))
+
+
+def plugins_page() -> str:
+    """Our own plugins: operators, table properties, connections."""
+    lines = ["# Plugins", "", _NOTE, ""]
+    for p in list_plugins():
+        if not p.path.startswith(_BUILT_IN):
+            continue
+        lines += [f"## {p.name}", "", f"{p.summary}." + (f" Install it with `{p.install}`." if p.extra else ""), ""]
+        described = describe(p)
+        for kind, every in described.items():
+            for name, about in every.items():
+                title = f"{p.name}.{name}" if kind == "operators" else name
+                lines += [f"**`{title}`** {about['text']}", ""]
+                lines += [f"* `{key}`: {text}" for key, text in about["takes"].items()]
+                lines += [""] if about["takes"] else []
+        lines += [
+            line for name in p.commands for line in (f"`anchovy plugin {p.name} {name}` {p.texts.get(name, '')}".rstrip(), "")
+        ]
+    return "\n".join(lines)
+
+
+def main(folder: str = "docs/reference") -> None:
+    """Write every page below `folder`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        Path(folder, name).write_text(text.rstrip() + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
