@@ -185,7 +185,7 @@ def j6() -> Jobs:
         return Job("J6", f"nothing to do: {what}", 0, floor, side, Goal(limit, peak=60))
 
     files = anchovy("files.CsvDownloader", "local", store, "--config-file", settings)
-    yield idle("local files", files, {}, 2.5)
+    yield idle("local files", files, {"ACHVY_CNXN__PATH": "/"}, 2.5)
     with sftp(WORK / "sshd") as server:
         yield idle("SFTP", anchovy("sftp.CsvDownloader", "source", store, "--config-file", settings), server.env, 7)
     yield idle(
