@@ -1,13 +1,12 @@
 """For tests of SQL uploaders: loads made of Python rows, and a model of the table that plain Python keeps row by row.
 
-The model is the judge of every database: whatever it is given, and however commits are grouped into loads, the table must be the model's.
+The model is the judge of every database: however commits are grouped into loads, the table must be the model's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cmp_to_key
 from itertools import pairwise
 from typing import Any
 
@@ -113,8 +112,10 @@ def target(tbl: Tbl, schema: str = "shop") -> Target:
     return Target("store", "prod", "shop", schema, tbl)
 
 
-def loads(tbl: Tbl, commits: Sequence[Sequence[Unit]], cuts: Sequence[int], folder: str | None = None) -> list[FakeLoad]:
-    """Commits grouped into loads: a load ends before each commit whose number is in `cuts`. With `folder`, files are Parquet too."""
+def loads(
+    tbl: Tbl, commits: Sequence[Sequence[Unit]], cuts: Sequence[int] = (), folder: str | None = None, schema: str = "shop"
+) -> list[FakeLoad]:
+    """Commits grouped into loads: a load ends before each commit in `cuts`. With `folder`, files are Parquet too."""
     out: list[FakeLoad] = []
     bounds = sorted({0, len(commits), *(c for c in cuts if 0 < c < len(commits))})
     for first, last in pairwise(bounds):
@@ -124,7 +125,7 @@ def loads(tbl: Tbl, commits: Sequence[Sequence[Unit]], cuts: Sequence[int], fold
             if any(u.rows for u in c)
         ]
         ends = [Position(n, f"c{n}") if n else Position() for n in (first, last)]
-        out.append(FakeLoad(target(tbl), files, *ends))
+        out.append(FakeLoad(target(tbl, schema), files, *ends))
     return out
 
 
@@ -254,17 +255,11 @@ class Model:
         """Below 0: `a` sorts before `b`."""
         for key in self.tbl.sort_by:
             x, y = a.get(key.column), b.get(key.column)
-            if x is None or y is None:
-                step = (x is None) - (y is None)
-            else:
-                step = _compare(x, y) * (-1 if key.descending else 1)
+            nulls = int(x is None) - int(y is None)
+            step = nulls if x is None or y is None else _compare(x, y) * (-1 if key.descending else 1)
             if step:
                 return step
         return 0
-
-    def newest(self, rows: Sequence[Row]) -> list[Row]:
-        """`rows` in the order of `sort_by`."""
-        return sorted(rows, key=cmp_to_key(self._order))
 
 
 def _compare(x: Any, y: Any) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.names import quote
 from anchovies.plugins.sql.table import Table
-from anchovies.sdk import ConfigError, RetryableError, Tbl
+from anchovies.sdk import RetryableError, Tbl
 
 STAGE = "_anchovies_stage"
 TEMPS = ("_anchovies_w", "_anchovies_flagged", "_anchovies_linked", "_anchovies_fate")
@@ -249,11 +249,4 @@ class Merge:
         return [self._name(n) for n in names]
 
     def _index(self, source: str) -> int:
-        for i, col in enumerate(self.table.columns):
-            if col.source == source:
-                return i
-        raise ConfigError(
-            f"tbl {self.tbl.name}: there is no column {source!r}, which unique_by, set_by or sort_by names",
-            hint=f"columns: {', '.join(c.source for c in self.table.columns)}",
-            tbl=self.tbl.name,
-        )
+        return next(i for i, col in enumerate(self.table.columns) if col.source == source)

@@ -11,7 +11,7 @@ from anchovies.sdk import ConfigError, Load, Tbl
 
 
 def check_mode(tbl: Tbl) -> None:
-    """Raises ConfigError for what is not built, and for a key that is missing."""
+    """Raises ConfigError for what is not built, for a key that is missing, and for a column in it that is."""
     if tbl.write_mode == "replace":
         raise ConfigError(f"tbl {tbl.name}: `write: replace` is not built yet", hint="write: scd, merge or append", tbl=tbl.name)
     if tbl.snapshot or tbl.deleted_by:
@@ -21,6 +21,13 @@ def check_mode(tbl: Tbl) -> None:
         raise ConfigError(
             f"tbl {tbl.name}: `write: {tbl.write_mode}` needs to know what makes a row one row",
             hint="add unique_by (or set_by), or say `write: append`",
+            tbl=tbl.name,
+        )
+    named = [*tbl.unique_by, *tbl.set_by, *(k.column for k in tbl.sort_by)]
+    if tbl.write_mode != "append" and tbl.columns and (absent := [n for n in named if n not in tbl.types]):
+        raise ConfigError(
+            f"tbl {tbl.name}: there is no column {absent[0]!r}, which unique_by, set_by or sort_by names",
+            hint=f"columns: {', '.join(tbl.types)}",
             tbl=tbl.name,
         )
 
@@ -40,9 +47,9 @@ def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
     check_mode(target.tbl)
     prepare(db, target.schema)
     with db.transaction():
-        before = table_of(db, target)
-        old = position.claim(db, target, load.start, before.exists or not before.columns)
-        table = table_of(db, target)  # again, now that nobody else can change it
+        old = position.claim(db, target)
+        table = table_of(db, target)  # only now, as nobody else can change it any more
+        position.check(target, old, load.start, table.exists or not table.columns)
         for statement in table.ddl:
             db.run(statement)
         counts = _rows(db, load, table) if load.rows else {}
@@ -58,7 +65,8 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
     if tbl.write_mode == "append":
         return {"inserted": db.fill(table.relation, direct, load, seq=False, unit=False)}
     merge = Merge(db, tbl, table)
-    if _is_empty(db, table) and not tbl.set_by and tbl.write_mode == "scd" and (done := _first_load(db, load, table)):
+    straight = not tbl.set_by and (tbl.write_mode == "scd" or db.key_index)
+    if straight and _is_empty(db, table) and (done := _first_load(db, load, table)):
         return {"inserted": done}
     db.run(f"DROP TABLE IF EXISTS {STAGE}")
     stage = [(quote(f"c{i}"), c) for i, c in enumerate(table.columns)]
@@ -80,7 +88,8 @@ def _is_empty(db: Database, table: Table) -> bool:
 
 def _first_load(db: Database, load: Load, table: Table) -> int:
     """Straight into the empty table, then the key; 0, and the table empty again, where a key comes twice."""
-    done = db.fill(table.relation, [(c.quoted, c) for c in table.columns], load, seq=True, unit=False)
+    history = load.target.tbl.write_mode == "scd"
+    done = db.fill(table.relation, [(c.quoted, c) for c in table.columns], load, seq=history, unit=False)
     keys = _keys(load.target.tbl, table)
     if db.key_index:
         unique = all(db.attempt(statement) for statement in _index(db, load, table))

@@ -33,12 +33,13 @@ def read(db: Database, target: Target, lock: bool = False) -> Position | None:
     """Where the target stands; None before its first load. The table of positions must exist."""
     where = " AND ".join(f"{name} = {db.param(i + 1)}" for i, name in enumerate(_KEY))
     suffix = db.lock_position() if lock else ""
-    found = db.rows(f"SELECT slot, cid FROM {relation(db, target.schema)} WHERE {where}{suffix}", *_key(target))  # noqa: S608
+    sql = f"SELECT slot, cid FROM {relation(db, target.schema)} WHERE {where}{suffix}"  # noqa: S608
+    found = db.rows(sql, *_key(target))
     return Position(int(str(found[0][0])), str(found[0][1])) if found else None
 
 
-def claim(db: Database, target: Target, start: Position, table_exists: bool) -> Position:
-    """Lock the position inside the transaction and return it as it lies there. Raises PositionMoved where it is not `start`."""
+def claim(db: Database, target: Target) -> Position:
+    """Lock the position inside the transaction, so that nobody else loads, and return it as it lies there."""
     marks = ", ".join(db.param(i + 1) for i in range(len(_KEY)))
     db.run(
         f"INSERT INTO {relation(db, target.schema)} ({', '.join(_KEY)}, slot, cid) VALUES ({marks}, 0, '') "  # noqa: S608
@@ -50,12 +51,16 @@ def claim(db: Database, target: Target, start: Position, table_exists: bool) -> 
         raise RetryableError(f"{target.tbl.name}: the row of its position vanished while it was read", tbl=target.tbl.name)
     # touched at once, because DuckDB finds out about a rival only at a write
     _move(db, target, found, found, None)
+    return found
+
+
+def check(target: Target, found: Position, start: Position, table_exists: bool) -> None:
+    """Raises PositionMoved where a load from `start` must not be applied. `table_exists`: as seen after the position was locked."""
     if found != start and (table_exists or start != Position()):
         raise PositionMoved(
             f"{target.tbl.name} stands at commit {found.slot} of {target.source}, not at {start.slot}: somebody else loaded it",
             tbl=target.tbl.name,
         )
-    return found
 
 
 def advance(db: Database, target: Target, old: Position, new: Position, consumer: str | None) -> None:

@@ -40,7 +40,7 @@ def table_of(db: Database, target: Target) -> Table:
     columns = tuple(col for col, _, _ in plan)
     adds = [f"ALTER TABLE {relation} ADD COLUMN {c.quoted} {c.sql}" for c, new, _ in plan if new]
     changes = {c.name: (c.sql, using) for c, _, using in plan if using}
-    ddl = (*adds, *(db.rebuild(target.schema, tbl.name, changes) if changes else ()))
+    ddl = (*(db.rebuild(target.schema, tbl.name, changes) if changes else ()), *adds)
     return Table(target.schema, tbl.name, relation, columns, True, ddl)
 
 

@@ -16,8 +16,8 @@ from anchovies.sdk import ColType, ConfigError, FatalError, Load, RetryableError
 
 TYPES = {
     "bool": "BOOLEAN", "int": "INTEGER", "float": "REAL", "str": "TEXT", "bytes": "BLOB", "date": "DATE_TEXT",
-    "time": "TIME_TEXT", "datetime": "DATETIME_TEXT", "datetime_tz": "DATETIMETZ_TEXT", "uuid": "UUID_TEXT", "json": "JSON_TEXT", "list": "JSON_TEXT",
-    "decimal": "DECIMAL_TEXT",
+    "time": "TIME_TEXT", "datetime": "DATETIME_TEXT", "datetime_tz": "DATETIMETZ_TEXT", "uuid": "UUID_TEXT", "json": "JSON_TEXT",
+    "list": "JSON_TEXT", "decimal": "DECIMAL_TEXT",
 }  # fmt: skip
 """Declared types. Whatever ends in TEXT has SQLite's text affinity, so nothing is turned into a float behind our back."""
 
