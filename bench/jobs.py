@@ -49,8 +49,8 @@ def kept_rows(store: Path) -> int:
     """Rows in the committed Parquet files, counted by a reader that is not ours."""
     import duckdb
 
-    found = duckdb.sql(f"select count(*) from read_parquet({[str(p) for p in parquet_files(store)]!r})").fetchone()
-    return int(found[0]) if found else 0
+    query = f"select count(*) from read_parquet({[str(p) for p in parquet_files(store)]!r})"
+    return int(duckdb.sql(query).fetchall()[0][0])
 
 
 def download(server: Sftp, store: Path, **table: object) -> Side:
@@ -140,7 +140,7 @@ def j5a() -> Jobs:
 
     def rows(path: Path, table: str) -> None:
         with duckdb.connect(str(path), read_only=True) as db:
-            expect("rows", db.execute(f"select count(*) from {table}").fetchone(), (TEN,))
+            expect("rows", db.sql(f"select count(*) from {table}").fetchall(), [(TEN,)])
 
     pattern = str(store / "bench/source/data/flights/*/*.parquet")
     floor = Side(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from anchovies.testing import postgres
 from anchovies.testing.servers import asyncssh_server
 
 SALES = {
@@ -24,8 +25,17 @@ def _files(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What the pages say → what is really there."""
+    """What the pages say of SFTP servers → what is really there."""
     folder = tmp_path_factory.mktemp("sftp")
     _files(folder)
     with asyncssh_server(folder, "user", "password") as server:
         yield {"SHA256:sftp.example.com": server.fingerprint, "sftp.example.com:22": server.uri_host}
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[dict[str, str]]:
+    """The same for a PostgreSQL server that listens on TCP."""
+    if reason := postgres.missing("tcp"):
+        pytest.skip(reason)
+    with postgres.postgres("tcp") as url:
+        yield {"postgresql://postgres@db.example.com:5432/postgres": url}

@@ -134,8 +134,12 @@ def play(terminal: Terminal, block: Block, following: Block | None) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_page(page: Path, tmp_path: Path, addresses: dict[str, str]) -> None:
-    terminal = Terminal(tmp_path, addresses if any(a in page.read_text() for a in ("example.com",)) else {})
+def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    replace = {}
+    for word, fixture in (("sftp.example.com", "addresses"), ("db.example.com", "database")):
+        if word in page.read_text():
+            replace |= request.getfixturevalue(fixture)
+    terminal = Terminal(tmp_path, replace)
     if page.is_relative_to(ROOT / "examples"):  # an example's page lies beside its files
         for sibling in page.parent.glob("*.py"):
             terminal.write(sibling.name, sibling.read_text())
