@@ -40,7 +40,7 @@ def encode(value: object) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """The value that `encode` got. Tuples come back as lists, zoned datetimes with a fixed offset."""
+    """The value that `encode` got. Tuples come back as lists, zoned datetimes with a fixed offset; `fold` is not kept."""
     if isinstance(value, list):
         return [decode(v) for v in value]
     if not isinstance(value, dict):

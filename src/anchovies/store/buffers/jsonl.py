@@ -50,7 +50,7 @@ class JsonLinesBuffer:
                 types = {name: parse_type(text) for name, text in header.columns}
                 while chunk := b"".join(islice(lines, _READ_ROWS)):
                     yield _decoded(chunk, types)
-        except (msgspec.MsgspecError, OSError, EOFError, zlib.error, Unfit, pa.ArrowException) as e:
+        except (ValueError, TypeError, OSError, EOFError, zlib.error, Unfit, pa.ArrowException) as e:
             raise ValueError(f"not a JSON lines file of ours: {e}") from e
 
 
@@ -145,6 +145,8 @@ def _array(values: list[Any], t: ColType) -> pa.Array:
         values = [None if v is None else b64decode(v, validate=True) for v in values]
     if t.item is not None:
         return _lists(values, t)
+    if t.kind == "int" and not {*map(type, values)} <= {int, type(None)}:
+        raise ValueError("an int column holds something else")  # Arrow would cut 1.5 to 1
     if t.kind in ("null", "bool", "int", "float", "str", "json", "uuid", "bytes"):
         return pa.array(values, storage)
     return _parsed(values, t, storage)

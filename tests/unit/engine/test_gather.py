@@ -1,0 +1,221 @@
+"""Gather: every row once, in order, and each mark exactly after the rows that were yielded before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anchovies.core.errors import FatalError, RowError
+from anchovies.core.types import parse_type
+from anchovies.engine.gather import Piece, gather
+
+
+class StandingClock:
+    """Time passes only when the test says so."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now_us(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += seconds
+
+
+class Foreign:
+    """Arrow data of another library."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+class ForeignArray:
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> object:
+        return self._batch.__arrow_c_array__(requested_schema)
+
+
+Source = Callable[[list[object]], Iterator[object]]
+
+
+def run(source: Source, **settings: Any) -> list[Piece]:
+    """The pieces of a source that appends what it sets to the list it is handed."""
+    actions: list[object] = []
+
+    def take() -> list[object]:
+        taken = actions.copy()
+        actions.clear()
+        return taken
+
+    settings.setdefault("clock", StandingClock())
+    return list(gather(source(actions), take, **settings))
+
+
+def flat(pieces: list[Piece]) -> list[object]:
+    """Rows (values of `n`) and actions as one sequence, in the order in which they are due."""
+    out: list[object] = []
+    for piece in pieces:
+        rows: list[object] = [] if piece.batch is None else piece.batch.column("n").to_pylist()
+        assert piece.rows == len(rows) and (rows or piece.marks)
+        assert [k for k, _ in piece.marks] == sorted({k for k, _ in piece.marks})
+        at = 0
+        for k, actions in piece.marks:
+            assert 0 <= k <= len(rows) and actions
+            out += rows[at:k] + list(actions)
+            at = k
+        out += rows[at:]
+    return out
+
+
+def as_item(shape: str, numbers: list[int]) -> object:
+    table = pa.table({"n": pa.array(numbers, pa.int64())})
+    batch = pa.record_batch([pa.array(numbers, pa.int64())], names=["n"])
+    return {
+        "list": [{"n": n} for n in numbers],
+        "table": table,
+        "chunks": pa.concat_tables([table, table.slice(0, 0)]),
+        "batch": batch,
+        "reader": table.to_reader(2),
+        "stream": Foreign(table),
+        "array": ForeignArray(batch),
+    }[shape]
+
+
+steps = st.one_of(
+    st.just(("row", 1)),
+    st.just(("set", 0)),
+    st.tuples(st.sampled_from(["list", "table", "chunks", "batch", "reader", "stream", "array"]), st.integers(0, 12)),
+)
+
+
+@given(st.lists(steps, max_size=30), st.integers(1, 9), st.sampled_from([1, 40, 10_000]))
+def test_the_law_of_marks(plan: list[tuple[str, int]], max_rows: int, max_bytes: int) -> None:
+    expected: list[object] = []
+
+    def source(actions: list[object]) -> Iterator[object]:
+        n = 0
+        for shape, count in plan:
+            if shape == "set":
+                action = f"after {n}"
+                actions.append(action)
+                expected.append(action)
+                continue
+            numbers = list(range(n, n + count))
+            n += count
+            expected.extend(numbers)
+            yield {"n": numbers[0]} if shape == "row" else as_item(shape, numbers)
+
+    pieces = run(source, max_rows=max_rows, max_bytes=max_bytes)
+    assert flat(pieces) == expected
+    if max_bytes == 10_000 and not any(shape in ("table", "chunks", "batch", "reader", "stream", "array") for shape, _ in plan):
+        assert all(p.rows <= max_rows for p in pieces)
+
+
+def test_a_checkpoint_after_every_row_makes_no_tiny_batches() -> None:
+    def source(actions: list[object]) -> Iterator[object]:
+        for n in range(5000):
+            yield {"n": n}
+            actions.append(f"set {n}")
+
+    pieces = run(source, max_rows=1000)
+    assert [p.rows for p in pieces] == [1000] * 5 + [0]
+    assert flat(pieces) == [x for n in range(5000) for x in (n, f"set {n}")]
+
+
+def test_actions_without_any_row_are_passed_on() -> None:
+    def source(actions: list[object]) -> Iterator[object]:
+        actions.append("a")
+        yield from ()
+
+    assert run(source) == [Piece(None, ((0, ("a",)),))]
+    assert run(lambda actions: iter(())) == []
+
+
+def test_slow_rows_and_their_marks_are_not_held_back() -> None:
+    clock = StandingClock()
+
+    def source(actions: list[object]) -> Iterator[object]:
+        for n in range(6):
+            yield {"n": n}
+            actions.append(f"set {n}")
+            clock.sleep(0.4)
+
+    pieces = run(source, clock=clock, max_seconds=1.0)
+    assert [p.rows for p in pieces] == [4, 2]
+    assert flat(pieces) == [x for n in range(6) for x in (n, f"set {n}")]
+
+
+def test_large_rows_make_small_batches() -> None:
+    pieces = run(lambda actions: ({"n": n, "text": "x" * 1000} for n in range(1000)), max_bytes=100_000)
+    assert all(p.rows <= 130 for p in pieces) and flat(pieces) == list(range(1000))
+
+
+def test_a_giant_row_after_small_ones() -> None:
+    pieces = run(lambda actions: ({"n": n, "t": ["y" * 10_000_000] if n == 3 else []} for n in range(5)), max_bytes=1 << 20)
+    assert [p.rows for p in pieces] == [4, 1]
+
+
+def test_large_arrow_data_are_cut() -> None:
+    table = pa.table({"n": pa.array(range(100_000), pa.int32())})
+    pieces = run(lambda actions: iter([table]), max_bytes=40_000)
+    assert all(p.rows <= 10_001 for p in pieces) and flat(pieces) == list(range(100_000))
+    assert all(p.batch is not None and p.batch.schema.field("n").type == pa.int64() for p in pieces)
+
+
+def test_declared_types_hold_for_rows_and_for_arrow() -> None:
+    types = {"n": parse_type("int"), "d": parse_type("decimal(5,2)")}
+    items = [{"n": "1", "d": "1.5"}, pa.table({"d": [2, 3], "new": ["x", "y"], "n": pa.array([2, 3], pa.int8())})]
+    first, second = run(lambda actions: iter(items), types=types)
+    assert first.batch is not None and second.batch is not None
+    assert [str(v) for v in first.batch.column("d").to_pylist()] == ["1.50"]
+    assert second.batch.schema.names == ["n", "d", "new"]
+    assert [str(v) for v in second.batch.column("d").to_pylist()] == ["2.00", "3.00"]
+
+
+def test_a_bad_value_is_counted_from_the_first_row_of_the_source() -> None:
+    items = [[{"n": 1}] * 7, pa.table({"n": [1, 2]}), {"n": 1}, {"n": "x"}]
+    with pytest.raises(RowError, match="'n', row 11: 'x'"):
+        run(lambda actions: iter(items), types={"n": parse_type("int")}, max_rows=3)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (None, "yielded None"),
+        ("abc", r"a str \('abc'\)"),
+        (("a", 1), "a tuple"),
+        (5, "a int"),
+        ([{"n": 1}, ["n"]], "a list whose item 1 is a list"),
+        ([None], "a list whose item 0 is None"),
+        (pa.array([1, 2]), "holds no table"),
+        ((row for row in []), "a generator"),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_what_is_no_row_is_refused(item: object, says: str) -> None:
+    with pytest.raises(FatalError, match=says) as e:
+        run(lambda actions: iter([{"n": 1}, item]))
+    assert e.value.hint and "dict" in e.value.hint
+
+
+def test_an_error_of_the_source_goes_through() -> None:
+    def source(actions: list[object]) -> Iterator[object]:
+        yield {"n": 1}
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        run(source)
