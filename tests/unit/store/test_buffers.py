@@ -118,13 +118,13 @@ def test_parquet_has_row_groups_of_bounded_size_whatever_is_written() -> None:
 
 def test_other_tools_read_our_parquet(tmp_path: Any) -> None:
     duckdb = pytest.importorskip("duckdb")
-    batch = rows_to_batch([{"n": 1, "at": datetime(2026, 1, 1, tzinfo=UTC), "j": {"a": 1}, "s": "é"}])
+    batch = rows_to_batch([{"n": 1, "z": datetime(2026, 1, 1, tzinfo=UTC), "j": {"a": 1}, "s": "é"}])
     writer = buffer_named("parquet").writer(batch.schema)
     writer.write(batch)
     path = tmp_path / "x.parquet"
     path.write_bytes(writer.finish())
     with duckdb.connect() as con:
-        assert con.sql(f"select n, epoch_us("at"), j, s from read_parquet('{path}')").fetchall() == [
+        assert con.sql(f"select n, epoch_us(z), j, s from read_parquet('{path}')").fetchall() == [
             (1, 1767225600000000, '{"a":1}', "é")
         ]
 
