@@ -13,6 +13,7 @@ from anchovies.plugins.files.place import FileInfo, join
 from anchovies.sdk import ConfigError, Connection, SourceError, attr
 
 CHUNK = 1 << 20
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FolderConnection(Connection):
@@ -49,9 +50,7 @@ class FolderPlace:
 
     def open(self, info: FileInfo) -> FolderChunks:
         with _errors(info.path):
-            return FolderChunks(
-                info.path, os.open(self._real(info.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            )
+            return FolderChunks(info.path, info.size, os.open(self._real(info.path), _FLAGS))
 
     def _real(self, path: str) -> str:
         real = os.path.join(self._root, path.lstrip("/"))
@@ -61,17 +60,18 @@ class FolderPlace:
 
 
 class FolderChunks:
-    """The bytes of one local file."""
+    """The bytes of one local file, no more than it had when it was looked at: one that grows for ever has an end for us."""
 
-    def __init__(self, path: str, fd: int) -> None:
-        self._path, self._fd = path, fd
+    def __init__(self, path: str, size: int, fd: int) -> None:
+        self._path, self._left, self._fd = path, size, fd
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             self.close()
             raise SourceError(f"{path} is no regular file", file=path)
 
     def __iter__(self) -> Iterator[bytes]:
         with _errors(self._path):
-            while chunk := os.read(self._fd, CHUNK):
+            while chunk := os.read(self._fd, min(CHUNK, self._left)):
+                self._left -= len(chunk)
                 yield chunk
 
     def close(self) -> None:

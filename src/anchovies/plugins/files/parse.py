@@ -13,6 +13,7 @@ from anchovies.sdk import ColType, RowError, SourceError, rows
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_STR = ColType("str")
 _WAY_OUT = "set `delimiter:`, or `quote: none` if quotes are plain characters in this file"
 
 
@@ -125,4 +126,4 @@ def convert(text: pa.RecordBatch, types: Mapping[str, ColType]) -> pa.RecordBatc
         for n, c in zip(text.schema.names, text.columns, strict=True)
     ]
     blanked = pa.RecordBatch.from_arrays(columns, names=text.schema.names)
-    return rows.parse_text(blanked, wanted)
+    return rows.parse_text(blanked, {n: wanted.get(n, _STR) for n in text.schema.names})

@@ -167,11 +167,11 @@ def _entries(place: FilePlace, folder: str, step: str, notes: _Notes) -> Iterato
     try:
         for entry in place.entries(folder):
             name = entry.path[len(join(folder, "")) :]
-            if name in (".", "..") or (name.startswith(".") and not hidden and not name.startswith("..")):
+            if name in (".", ".."):
                 continue
             if why := hostile(name):
                 notes.skip(why, name)
-            elif match(name):
+            elif match(name) and (hidden or not name.startswith(".")):
                 yield entry
     except FileNotFoundError:
         notes.missing = notes.missing or folder

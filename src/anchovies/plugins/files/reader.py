@@ -30,7 +30,7 @@ def read_text(chunks: Iterable[bytes], path: str, tbl: Tbl, layout: Layout) -> I
     """
     grammar = Grammar.of(layout, path)
     found = blocks(utf8(chunks, path, layout), Cutter(grammar), path)
-    first = next(found, None)
+    first = next((b for b in found if b.data.strip(b"\r\n")), None)  # blank lines may come before the header
     if first is None:
         return
     names, body = _header(first, path, tbl, layout, grammar)

@@ -69,7 +69,8 @@ def check_key_file(path: str) -> Path:
     found = Path(path).expanduser()
     try:
         mode = found.stat().st_mode
-        head = found.open("rb").read(64)
+        with found.open("rb") as file:
+            head = file.read(64)
     except OSError as e:
         raise ConfigError(f"the key file {found} cannot be read: {e.strerror}", hint="look at PPK_PATH") from None
     if head.startswith(b"PuTTY-User-Key-File"):
