@@ -216,11 +216,8 @@ def told(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, datetime):
-        return (
-            value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-            if value.tzinfo
-            else value.isoformat(" ", "microseconds")
-        )
+        naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        return naive.isoformat(" ", "microseconds")
     if isinstance(value, time):
         return value.isoformat("microseconds")
     if isinstance(value, list):

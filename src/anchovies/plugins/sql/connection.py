@@ -65,7 +65,10 @@ class DbConnection(Connection):
         key = 0 if shared else threading.get_ident()
         with self._lock:
             db = self._sessions.get(key)
-            if db is None or db.broken:
+            if db is not None and db.broken:
+                db.close()
+                db = None
+            if db is None:
                 self._sessions[key] = db = self._connect()
             if shared:
                 yield db

@@ -55,7 +55,7 @@ def claim(db: Database, target: Target) -> Position:
 
 
 def check(target: Target, found: Position, start: Position, table_exists: bool) -> None:
-    """Raises PositionMoved where a load from `start` must not be applied. `table_exists`: as seen after the position was locked."""
+    """Raises PositionMoved unless a load from `start` may be applied. `table_exists`: as seen under the lock."""
     if found != start and (table_exists or start != Position()):
         raise PositionMoved(
             f"{target.tbl.name} stands at commit {found.slot} of {target.source}, not at {start.slot}: somebody else loaded it",
