@@ -70,7 +70,8 @@ def asyncssh_server(
     thread.start()
     key = host_key or asyncssh.generate_private_key("ssh-ed25519")
     factory = sftp_factory or (lambda chan: asyncssh.SFTPServer(chan, chroot=os.fsencode(root)))
-    server = _login_server(user, password, authorized_key)
+    open_connections: list[Any] = []
+    server = _login_server(user, password, authorized_key, open_connections)
 
     async def start() -> Any:
         return await asyncssh.create_server(server, "127.0.0.1", port, server_host_keys=[key], sftp_factory=factory)
@@ -81,27 +82,31 @@ def asyncssh_server(
         line = f"[127.0.0.1]:{bound} {key.export_public_key().decode().strip()}"
         yield SftpServer(bound, " ".join(line.split()[:3]), "", user)
     finally:
-        asyncio.run_coroutine_threadsafe(_stop(running), loop).result(20)
+        asyncio.run_coroutine_threadsafe(_stop(running, open_connections), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
         loop.close()
 
 
-async def _stop(running: Any) -> None:
+async def _stop(running: Any, connections: list[Any]) -> None:
     running.close()
+    for connection in connections:
+        connection.abort()
     await running.wait_closed()
     rest = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.sleep(0.01)  # transports close their sockets one turn of the loop later
 
 
-def _login_server(user: str, password: str | None, authorized_key: str | None) -> Any:
+def _login_server(user: str, password: str | None, authorized_key: str | None, connections: list[Any]) -> Any:
     import asyncssh
 
     class Server(asyncssh.SSHServer):
         def connection_made(self, conn: Any) -> None:
             self._conn = conn
+            connections.append(conn)
 
         def begin_auth(self, username: str) -> bool:
             if authorized_key:

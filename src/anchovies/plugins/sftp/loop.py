@@ -46,6 +46,7 @@ async def _cancel_all() -> None:
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
+    await asyncio.sleep(0.01)  # transports close their sockets one turn of the loop later
 
 
 def await_result(future: Future[T], timeout: float, what: str) -> T:

@@ -33,8 +33,8 @@ async def _fetch(address: Address) -> list[asyncssh.SSHKey]:
     for alg in KEY_ALGS:
         try:
             key = await asyncssh.get_server_host_key(address.host, address.port, server_host_key_algs=[alg], config=None)
-        except asyncssh.KeyExchangeFailed:
-            continue  # the server has no key of this type
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost):
+            continue  # the server has no key of this type; some say so, some hang up
         except (TimeoutError, OSError, asyncssh.Error) as e:
             raise RetryableError(
                 f"{address.shown} cannot be reached ({type(e).__name__})", hint="look at host and port"
