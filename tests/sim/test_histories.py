@@ -14,7 +14,7 @@ from anchovies.store import log as log_module
 from anchovies.store import snapshot as snapshot_module
 from anchovies.store import state as state_module
 from anchovies.store.log import Log
-from anchovies.store.record import Record
+from anchovies.store.record import Change, Record
 from anchovies.store.state import State
 from anchovies.testing.histories import simulate
 from anchovies.testing.simulator import Violation
@@ -164,15 +164,15 @@ def snapshot_forgets(patch: Patch) -> None:
 
 
 def fenced_go_on(patch: Patch) -> None:
-    real = Log._lost
+    real = Log._race
 
-    def lost(self: Log, kind: str, found: Record, keys: frozenset[str]) -> None:
+    def race(self: Log, kind: str, change: Change, keys: frozenset[str]) -> Record:
         try:
-            real(self, kind, found, keys)
+            return real(self, kind, change, keys)
         finally:
             self._dead = None
 
-    patch.setattr(Log, "_lost", lost)
+    patch.setattr(Log, "_race", race)
 
 
 MUTANTS: list[Callable[[Patch], None]] = [

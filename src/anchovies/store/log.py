@@ -13,6 +13,7 @@ from anchovies.core.errors import (
     AnchovyError,
     CommitUnknown,
     ConfigError,
+    FatalError,
     Fenced,
     NotFound,
     StaleSession,
@@ -190,12 +191,18 @@ class Log:
         draft = self._draft("open" if kind == "commit" and not self._opened else kind, change)
         while True:
             mine = self._place(draft)
-            found = self._put(mine)
-            if found.cid == mine.cid:
-                whole = replace(mine, change=change)
-                self._state = fold(self._state, whole)
-                return whole
-            self._lost(kind, found, keys)
+            try:
+                found = self._put(mine)
+                if found.cid == mine.cid:
+                    whole = replace(mine, change=change)
+                    self._state = fold(self._state, whole)
+                    return whole
+                self._lost(kind, found, keys)
+            except BaseException as e:
+                # also what another thread threw into this one: then nobody knows, whatever the error says
+                if self._dead is None and not isinstance(e, FatalError) and e is not self._revoked:
+                    self._unknown(mine, e)
+                raise
 
     def _draft(self, kind: Kind, change: Change) -> Record:
         """The record, but for what depends on its slot."""
@@ -261,7 +268,7 @@ class Log:
         self._history.settle(mine.slot)
         return found
 
-    def _unknown(self, mine: Record, cause: AnchovyError) -> CommitUnknown:
+    def _unknown(self, mine: Record, cause: BaseException) -> CommitUnknown:
         self._dead = CommitUnknown(
             f"nobody knows whether commit {mine.cid} landed in slot {mine.slot} of {self._home.root}: {cause}",
             hint=_UNKNOWN,

@@ -230,6 +230,50 @@ def test_a_failed_read_says_where(root: Path) -> None:
         list(LocalStore(str(root), disk=FaultyDisk(1, errno.EIO, only="listdir")).list(""))
 
 
+@pytest.mark.parametrize("call", ["fsync", "mkdir", "open"])
+def test_a_root_that_cannot_be_made(tmp_path: Path, call: str) -> None:
+    disk = FaultyDisk(2 if call == "open" else 1, errno.EACCES, only=call)
+    with pytest.raises(AnchovyError):
+        LocalStore(str(tmp_path / "new" / "root"), disk=disk).create("k", b"x")
+    assert disk.open_descriptors == 0
+    store = LocalStore(str(tmp_path / "new" / "root"))
+    store.create("k", b"x")
+    assert store.get("k") == b"x"
+
+
+@pytest.mark.parametrize("call", ["open", "flock", "fstat"])
+def test_a_lock_that_cannot_be_had(root: Path, call: str) -> None:
+    LocalStore(str(root)).put("u/k", b"x")
+    disk = FaultyDisk(1, errno.EACCES, only=call)
+    with pytest.raises(FatalError, match="cannot lock"):
+        LocalStore(str(root), disk=disk).try_lock("u/lock")
+    assert disk.open_descriptors == 0
+
+
+def test_files_that_vanish_while_they_are_listed(root: Path) -> None:
+    store = LocalStore(str(root))
+    for key in ("a/1", "a/2", "b/1", "c"):
+        store.put(key, b"x")
+
+    class Vanishing(FaultyDisk):
+        def listdir(self, fd: int) -> list[str]:
+            found = super().listdir(fd)
+            if "1" in found:
+                (root / "a/1").unlink(missing_ok=True)
+            return found
+
+    class Gone(FaultyDisk):
+        def stat(self, name: str, *, dir_fd: int) -> os.stat_result:
+            found = super().stat(name, dir_fd=dir_fd)
+            if name == "b":
+                (root / "b/1").unlink(missing_ok=True)
+                (root / "b").rmdir()
+            return found
+
+    assert [e.key for e in LocalStore(str(root), disk=Vanishing()).list("")] == ["a/2", "b/1", "c"]
+    assert [e.key for e in LocalStore(str(root), disk=Gone()).list("")] == ["a/2", "c"]
+
+
 # --- other processes ---
 
 RACE = """

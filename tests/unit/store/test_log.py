@@ -259,6 +259,26 @@ def test_what_we_build_on_is_settled_first(new_log: New, change: Make, home: Hom
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("landed", [False, True])
+def test_an_append_that_is_broken_off_from_outside_is_unknown(new_log: New, change: Make, landed: bool) -> None:
+    """The engine throws Stopped into a thread that does not listen: it may come anywhere."""
+
+    class Thrown(FaultyStore):
+        def create(self, key: str, data: bytes) -> None:
+            if landed:
+                super().create(key, data)
+            raise Stopped("SIGTERM")
+
+    inner = MemoryStore()
+    new_log(on=inner).append(change())
+    log = new_log(on=Thrown(inner))
+    with pytest.raises(Stopped):
+        log.append(change())
+    with pytest.raises(CommitUnknown):
+        log.append(change())
+    assert log.load().slot == (2 if landed else 1)
+
+
 # --- permission ---
 
 
