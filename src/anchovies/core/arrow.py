@@ -5,7 +5,7 @@ Every type has one storage type in Arrow (`to_arrow`). `json` and `uuid` are sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -139,6 +139,11 @@ def conform(data: pa.RecordBatch | pa.Table, types: Mapping[str, ColType], *, fi
         else:
             arrays.append(pa.nulls(batch.num_rows, to_arrow(t)))
     return pa.RecordBatch.from_arrays(arrays, schema=schema) if arrays else batch.select([])
+
+
+def table_of(batches: Sequence[pa.RecordBatch], types: Mapping[str, ColType]) -> pa.Table:
+    """Batches of exactly these columns as one table, also where there are none."""
+    return pa.Table.from_batches(batches, schema_of(types))
 
 
 def one_batch(data: pa.RecordBatch | pa.Table) -> pa.RecordBatch:

@@ -50,7 +50,8 @@ def _execute(
     operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener, hooks: Hooks
 ) -> tuple[SessionResult, BaseException | None]:
     run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore))
-    watch = Watch(run, hooks.on_arm)
+    run.on_arm = hooks.on_arm
+    watch = Watch(run)
     result = watch.run(signals=hooks.signals)
     listener(Event("session_ended", None, {"result": result}))
     if watch.hard:

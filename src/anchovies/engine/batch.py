@@ -62,7 +62,7 @@ class BatchRun:
                         {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": tbl, **given},
                     )
         except BaseException as e:
-            task.failed(e)
+            task.failed(self._s.stop.meaning(e))
             raise
         finally:
             self.record(task)
@@ -77,7 +77,7 @@ class BatchRun:
             self.phase("tbl", tbl)
             results = list(work(task))
         except BaseException as e:
-            error = e
+            error = self._s.stop.meaning(e)
             results = getattr(e, "anchovies_results", None) or [TableResult(tbl=tbl)]
         self._finish(task, results, error)
         if error is not None:

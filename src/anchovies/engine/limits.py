@@ -56,6 +56,10 @@ class StopSignal:
         if self.reason is not None:
             raise self.reason
 
+    def meaning(self, error: BaseException) -> BaseException:
+        """The error itself, or what a nudge stands for."""
+        return self.reason if isinstance(error, Nudge) and self.reason is not None else error
+
     @property
     def timed_out(self) -> bool:
         return isinstance(self.reason, AnchovyExecutionTimeout)
@@ -66,10 +70,14 @@ def stopped_by(signum: int, name: str) -> Stopped:
     return Stopped(f"stopped by {name}; whole units that were read are committed", signal=signum)
 
 
-def raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
-    """Ask the interpreter to raise `error` in another thread at its next bytecode: the way out of `while True: pass`.
+class Nudge(BaseException):
+    """Raised inside of code that does not see the stop by itself; no `except Exception` holds it up. The reason is the stop's."""
+
+
+def nudge(thread: threading.Thread) -> None:
+    """Ask the interpreter to raise `Nudge` in another thread at its next bytecode: the way out of `while True: pass`.
 
     It does nothing to a thread that sits in a C call; the supervisor ends those.
     """
     if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(error))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Nudge))

@@ -49,7 +49,7 @@ def looking(
 def preview(
     operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], rows: int = 10
 ) -> list[tuple[Tbl, Any]]:
-    """The first rows of each table as they would be kept: (table, pyarrow Table). Reads from the beginning; raises what a run would."""
+    """The first rows of each table as they would be kept: (table, pyarrow Table). Raises what a run would."""
     if issubclass(operator, Uploader):
         raise ConfigError("preview shows what a downloader would keep", hint="for an uploader ask `anchovy plan`")
     store = MemoryStore()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from anchovies import __version__
@@ -66,6 +66,7 @@ class SessionRun:
         self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self._connections: Connections | None = None
         self.error: BaseException | None = None
+        self.on_arm: Callable[[float | None], None] = lambda at: None
 
     def _make_log(self) -> Log:
         retry = Retry(self.clock, self.ids, self.deadline.left)
@@ -96,7 +97,7 @@ class SessionRun:
             self.started.set()
             error = self._session()
         except BaseException as e:
-            error = e
+            error = self.stop.meaning(e)
         finally:
             self.error = error
             self._conclude(error)
@@ -116,7 +117,7 @@ class SessionRun:
                 run.phase("startup")
                 error = self._batches(services, work, run)
             except BaseException as e:
-                error = e
+                error = self.stop.meaning(e)
             finally:
                 error = self._closing(run, services, connections, error)
         return error
@@ -159,7 +160,7 @@ class SessionRun:
             if error is None:
                 run.publish_settings()
         except BaseException as e:
-            error = error or e
+            error = error or self.stop.meaning(e)
         for wrong in connections.close():
             self.tell("warning", message=wrong)
         self.result.commits = services.commits
@@ -203,6 +204,7 @@ class SessionRun:
         if self.settings.execution_timeout is not None:
             self.deadline.timeout = self.settings.execution_timeout
             self.deadline.at = self.clock.monotonic() + self.settings.execution_timeout
+            self.on_arm(self.deadline.at)
 
     def _one(self, number: int, services: Services, work: Work, run: BatchRun) -> BatchOutcome:
         """A batch, begun again from a fresh load where another session was faster."""
@@ -233,8 +235,8 @@ class SessionRun:
             work.batch(run)
             run.publish_settings()
         except BaseException as e:
-            outcome.error = e
-            run.error_hooks(e)
+            outcome.error = self.stop.meaning(e)
+            run.error_hooks(outcome.error)
         finally:
             if opened:
                 self._xclose(run, outcome)
@@ -248,7 +250,7 @@ class SessionRun:
             if outcome.error is None:
                 run.publish_settings()
         except BaseException as e:
-            outcome.error = outcome.error or e
+            outcome.error = outcome.error or self.stop.meaning(e)
         if self.settings.service and self._connections is not None:
             self._connections.close()
 

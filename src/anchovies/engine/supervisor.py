@@ -19,11 +19,14 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
 
-def supervise(child: Callable[[Callable[[float | None], None]], int], grace: float, on_kill: Callable[[], None]) -> int:
+def supervise(
+    child: Callable[[Callable[[float | None], None]], int], timeout: float, grace: float, on_kill: Callable[[], None]
+) -> int:
     """Run `child(arm)` in a forked process; its exit code, or 3 if it had to be killed at its deadline + `grace` seconds.
 
-    The child calls `arm(deadline)` (monotonic seconds, None: off) at the start of each batch. Signals are forwarded; when this
-    process dies, the child is killed too. `on_kill()` runs here after a kill. Call it before any thread exists.
+    The first deadline is `timeout` seconds from now; the child calls `arm(deadline)` (monotonic seconds) at the start of each
+    batch. Signals are forwarded; when this process dies, the child is killed too. `on_kill()` runs here after a kill. Call it before
+    any thread exists.
     """
     read, write = os.pipe()
     parent = os.getpid()
@@ -32,7 +35,7 @@ def supervise(child: Callable[[Callable[[float | None], None]], int], grace: flo
         os.close(read)
         os._exit(_in_child(child, write, parent))
     os.close(write)
-    return _Parent(pid, read, grace, on_kill).wait()
+    return _Parent(pid, read, time.monotonic() + timeout, grace, on_kill).wait()
 
 
 def _in_child(child: Callable[[Callable[[float | None], None]], int], pipe: int, parent: int) -> int:
@@ -48,9 +51,9 @@ def _say(pipe: int, at: float | None) -> None:
 
 
 class _Parent:
-    def __init__(self, pid: int, pipe: int, grace: float, on_kill: Callable[[], None]) -> None:
+    def __init__(self, pid: int, pipe: int, deadline: float, grace: float, on_kill: Callable[[], None]) -> None:
         self._pid, self._pipe, self._grace, self._on_kill = pid, pipe, grace, on_kill
-        self._deadline: float | None = None
+        self._deadline: float | None = deadline
         for s in FORWARDED:
             signal.signal(s, self._forward)
 

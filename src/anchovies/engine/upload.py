@@ -84,19 +84,18 @@ def find_upstreams(services: Services, config: Config) -> list[Upstream]:
 
 def find_feeds(services: Services, config: Config, upstreams: list[Upstream], env: Mapping[str, str]) -> list[Feed]:
     """Every table to look at, in upstream order. Raises ConfigError for configured tables or patterns that match nothing."""
-    operator = type(services.operator)
-    offered = {f"{u.id}.{name}": (u, name) for u in upstreams for name in u.state.tables}
-    names = [n for _, n in offered.values()]
+    offered = {(u.id, name): u for u in upstreams for name in u.state.tables}
+    names = [n for _, n in offered]
     if upstreams and (lost := [n for n in config.tbls if n not in names]):
         raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=did_you_mean(lost[0], names))
-    wanted = set(match_tables(list(offered), services.settings.enabled, services.settings.disabled)) if offered else set()
     feeds = []
-    for full, (upstream, name) in offered.items():
-        if full not in wanted:
-            continue
+    for pair in match_tables(offered, services.settings.enabled, services.settings.disabled) if offered else ():
+        upstream, name = offered[pair], pair[1]
         published = tbl_from_json(upstream.state.tables[name])
         raw = config.tbls.get(name)
-        tbl = merge_tbl(published, raw, operator.tbl_properties) if raw is not None else published
+        tbl = (
+            merge_tbl(published, raw) if raw is not None else published
+        )  # a shared config.yaml has the downloader's properties too
         target = Target(upstream.state.store, upstream.user, upstream.id, config.schema_for(env, upstream.user, upstream.id), tbl)
         feeds.append(Feed(upstream, target, _known(services, target), _head(upstream.state, name)))
     return feeds

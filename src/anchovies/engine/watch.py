@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from anchovies.core.clock import iso
+from anchovies.core.clock import SystemClock, iso
 from anchovies.core.errors import AnchovyError
-from anchovies.engine.limits import raise_in, stopped_by
+from anchovies.core.ids import SystemIds
+from anchovies.core.settings import Settings
+from anchovies.engine.limits import nudge, stopped_by
 from anchovies.engine.session import SessionRun, settle
 from anchovies.sdk.result import SessionResult
+from anchovies.store.keys import Home
 from anchovies.store.lease import Busy, Lease
+from anchovies.store.open import open_store
 from anchovies.store.tasklog import TaskLog, TaskRecord
 
 TICK = 0.2
@@ -24,11 +28,9 @@ SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C (SIGINT)"}
 class Watch:
     """Runs one session under watch. `hard` afterwards: the work had to be abandoned and its thread still runs."""
 
-    def __init__(self, run: SessionRun, on_arm: Callable[[float | None], None] = lambda at: None) -> None:
+    def __init__(self, run: SessionRun) -> None:
         self._run = run
         self._lease = Lease(run.store, run.home, run.clock, run.ids, run.writer(0))
-        self._on_arm = on_arm
-        self._armed: float | None = None
         self._stopped_at: float | None = None
         self._nudged = False
         self._signals = 0
@@ -90,9 +92,6 @@ class Watch:
 
     def _look_at_deadline(self) -> None:
         run = self._run
-        if run.deadline.at != self._armed:
-            self._armed = run.deadline.at
-            self._on_arm(self._armed)
         if run.deadline.passed():
             run.stop.set(run.deadline.error())
         if run.stop.timed_out:
@@ -107,8 +106,7 @@ class Watch:
         grace = self._run.settings.grace
         if waited >= min(NUDGE, grace / 2) and not self._nudged:
             self._nudged = True
-            reason = self._run.stop.reason
-            raise_in(thread, type(reason) if reason is not None else AnchovyError)
+            nudge(thread)
         return waited >= grace * 0.8 or self._signals > 1
 
     def _abandon(self) -> SessionResult:
@@ -140,6 +138,36 @@ class Watch:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
+
+
+def record_kill(settings: Settings, operator: str, grace: float) -> None:
+    """What the supervisor writes down after it had to kill a session: its own process has loaded nothing and holds nothing."""
+    clock, ids = SystemClock(), SystemIds()
+    store = open_store(settings.datastore)
+    session = ids.session(clock.now_us())
+    text = (
+        f"the execution timeout of {settings.execution_timeout:g} s and the grace of {grace:g} s passed; the process was killed"
+    )
+    log = TaskLog(store, Home(settings.user, settings.id), f"{session}-killed")
+    log.add(
+        TaskRecord(
+            anchovy_id=settings.id,
+            anchovy_user=settings.user,
+            session_id=session,
+            batch_id=0,
+            thread_id=0,
+            operator=operator,
+            task_type="ERROR",
+            duration=0,
+            timestamp=iso(clock.now_us()),
+            status="ERR",
+            data={"err_type": "AnchovyExecutionTimeout", "err_msg": text},
+        )
+    )
+    try:
+        log.write(0)
+    except AnchovyError:
+        return  # the exit code says it all the same
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:
