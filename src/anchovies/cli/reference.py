@@ -74,15 +74,17 @@ def _tables() -> Iterator[str]:
 def cli_page() -> str:
     """The help of every command."""
     lines = ["# Command line", "", _NOTE, ""]
-    root = click.Context(anchovy, info_name="anchovy", max_content_width=100, terminal_width=100)
+    root = _context(anchovy, "anchovy")
     lines += ["```text", anchovy.get_help(root), "```", ""]
     for name in COMMANDS:
         command = anchovy.get_command(root, name)
         assert command is not None
-        lines += list(
-            _help(command, click.Context(command, info_name=name, parent=root, max_content_width=100, terminal_width=100))
-        )
+        lines += list(_help(command, _context(command, name, root)))
     return "\n".join(lines)
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
+    return click.Context(command, parent, name, terminal_width=100, help_option_names=["-h", "--help"])
 
 
 def _help(command: click.Command, ctx: click.Context) -> Iterator[str]:
@@ -91,7 +93,7 @@ def _help(command: click.Command, ctx: click.Context) -> Iterator[str]:
         for name in command.list_commands(ctx):
             sub = command.get_command(ctx, name)
             assert sub is not None
-            yield from _help(sub, click.Context(sub, info_name=name, parent=ctx, max_content_width=100, terminal_width=100))
+            yield from _help(sub, _context(sub, name, ctx))
 
 
 def plugins_page() -> str:

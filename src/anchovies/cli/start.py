@@ -28,7 +28,9 @@ def start(**options: Any) -> int:
     if given.settings.execution_timeout is None:
         return session(given, lambda at: None)
     # before any thread or heavy import: the operator is looked up in the child
-    return supervise(lambda arm: session(given, arm), given.settings.grace, lambda: _killed(given))
+    return supervise(
+        lambda arm: session(given, arm), given.settings.execution_timeout, given.settings.grace, lambda: _killed(given)
+    )
 
 
 def session(given: Given, arm: Any) -> int:

@@ -39,7 +39,7 @@ class Node(dict[str, Any]):
 
 def place(map_: object, key: str, path: str) -> str:
     """`config.yaml:3:5: tbls.sales.path` where the place is known, else the path alone: how messages begin."""
-    return f"{map_.at(key)}: {path}" if isinstance(map_, Node) else path
+    return f"{map_.at(key)}: {path}" if isinstance(map_, Node) and (map_.marks or map_.name != Node.name) else path
 
 
 def parse_document(text: str, name: str, fill: Fill = str) -> Any:

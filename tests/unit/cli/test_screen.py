@@ -1,0 +1,163 @@
+"""What a run shows: log lines, the live table, the summary."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from anchovies.cli import say
+from anchovies.cli.live import Live, headline
+from anchovies.cli.screen import Json, Lines, failures, line_of, next_steps, screen_for
+from anchovies.core.config import Config
+from anchovies.core.settings import resolve
+from anchovies.engine.events import Event
+from anchovies.sdk.result import SessionResult, TableResult
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 100.0
+
+    def now_us(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def result(*tables: TableResult, **more: object) -> SessionResult:
+    base: dict[str, object] = {
+        "status": "ok", "exit_code": 0, "anchovy_id": "sales", "anchovy_user": "me", "session_id": "s", "operator": "m:CsvDownloader",
+        "datastore": "/ds", "commits": 1, "duration_ms": 1500,
+    }  # fmt: skip
+    return SessionResult(tables=list(tables), **{**base, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (Event("committed", "sales", {"rows": 1234, "bytes": 5, "slot": 3}), ("info", "committed sales 1,234 rows slot 3")),
+        (
+            Event("loaded", "sales", {"rows": 1, "slot": 3, "counts": {"inserted": 1, "late": 0}}),
+            ("info", "loaded sales 1 row slot 3 (1 inserted)"),
+        ),
+        (Event("warning", None, {"message": "look out"}), ("warning", "look out")),
+        (Event("task_ended", "t", {"task_type": "TBL", "status": "ERR", "err_msg": "no"}), ("error", "failed tbl t: no")),
+        (Event("progress", "t", {"rows": 1}), None),
+    ],
+    ids=lambda v: getattr(v, "kind", ""),
+)
+def test_a_line_an_event(event: Event, line: tuple[str, str] | None) -> None:
+    assert line_of(event) == line
+
+
+def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines("warning") as screen:
+        screen.listen(Event("committed", "t", {"rows": 1, "slot": 1}))
+        screen.listen(Event("warning", None, {"message": "look out"}))
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert caught.err.endswith("WARNING look out\n")
+    assert caught.err.count("\n") == 1
+
+
+def test_json_is_alone_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    with Json() as screen:
+        screen.listen(Event("committed", "t", {"rows": 1, "slot": 1}))
+    screen.conclude(result(TableResult(tbl="t")))
+    caught = capsys.readouterr()
+    assert caught.out.startswith('{\n  "status": "ok"')
+    assert caught.err == ""
+
+
+def test_lines_go_through_the_redactor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("ACHVY_CNXN__API__TOKEN", "correct-horse")
+    say.redactor.cache_clear()
+    Lines().listen(Event("warning", None, {"message": "correct-horse"}))
+    say.redactor.cache_clear()
+    assert "correct-horse" not in capsys.readouterr().err
+
+
+def shown(screen: Live) -> str:
+    out = Console(file=io.StringIO(), width=120)
+    out.print(screen.render())
+    text = out.file
+    assert isinstance(text, io.StringIO)
+    return text.getvalue()
+
+
+def test_live_progress() -> None:
+    clock = Clock()
+    screen = Live(console=Console(file=io.StringIO(), width=120), clock=clock)
+    screen.listen(Event("session_started", None, {"operator": "Csv", "anchovy": "me/sales"}))
+    screen.listen(Event("task_started", "sales", {"task_type": "TBL"}))
+    clock.sleep(2)
+    screen.listen(Event("progress", "sales", {"rows": 10_000, "bytes": 4_000_000, "position": "a.tsv"}))
+    screen.listen(Event("committed", "sales", {"rows": 8_000, "slot": 1}))
+    text = shown(screen)
+    assert "Csv me/sales" in text
+    row = next(line for line in text.splitlines() if line.startswith("sales"))
+    assert row.split() == ["sales", "10,000", "5,000", "2.0", "8,000", "a.tsv"]
+
+
+def concluded(found: SessionResult, *events: Event) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    screen = Live(console=console, clock=Clock())
+    for event in events:
+        screen.listen(event)
+    screen.conclude(found)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_summary_of_a_download() -> None:
+    text = concluded(result(TableResult(tbl="sales", rows=1200, kept=1100, commits=2)))
+    assert "read" in text and "kept" in text
+    assert "1,200" in text and "1,100" in text
+    assert "done: 1,100 rows in 1 commit, 1.5 s; kept in /ds" in text
+    assert "anchovy start -op sql.Uploader --id warehouse -u me -U sales" in text
+
+
+def test_the_summary_of_a_load() -> None:
+    counts = {"inserted": 5, "changed": 4, "unchanged": 3, "late": 2, "expired": 1}
+    text = concluded(result(TableResult(tbl="sales", kept=15, counts=counts), operator="m:Uploader"))
+    row = next(line for line in text.splitlines() if line.startswith("sales"))
+    assert row.split()[:8] == ["sales", "ok", "15", "5", "4", "3", "2", "1"]
+    assert "next:" not in text
+
+
+def test_warnings_and_failures_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = result(
+        TableResult(tbl="t", status="failed", err_msg="boom", hint="mend it"),
+        status="failed",
+        exit_code=1,
+        err_msg="t: boom",
+        commits=0,
+    )
+    concluded(failed, Event("warning", "u", {"message": "read in full"}))
+    err = capsys.readouterr().err
+    assert err.count("boom") == 1
+    assert "hint: mend it" in err
+    assert "warning: read in full" in err
+
+
+def test_headlines() -> None:
+    assert headline(result(commits=0)) == "nothing new (1.5 s)"
+    assert headline(result(status="skipped", err_msg="pid 5 runs it")) == "skipped: pid 5 runs it"
+    assert headline(result(status="timeout", exit_code=3)).startswith("timeout: ")
+    assert not next_steps(result(status="failed", exit_code=1))
+    assert failures(result(err_msg="x", hint="y")) == [("x", "y")]
+
+
+def test_which_screen() -> None:
+    def screen(**cli: object) -> object:
+        return screen_for(resolve({"id": "x", **cli}, {}, Config()))
+
+    assert type(screen(json=True)) is Json
+    assert type(screen()) is Lines  # tests have no terminal
