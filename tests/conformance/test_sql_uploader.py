@@ -236,17 +236,18 @@ def test_types_stay_what_they_are(subject: Subject, name: str, parquet: bool) ->
     first, again = subject.loads(table, history, (1,), parquet)
     assert subject.operator.load(first)["inserted"] == 3
     assert subject.operator.load(again)["unchanged"] == 3
-    expr = {"duckdb": {"zoned": "CAST(x AT TIME ZONE 'UTC' AS VARCHAR)", "j": "CAST(x AS VARCHAR)"}, "postgres": {"j": "x::text"}}
+    expr = {"duckdb": {"zoned": "x AT TIME ZONE 'UTC'", "j": "CAST(x AS VARCHAR)"}, "postgres": {"j": "x::text"}}
     pick = expr.get(subject.kind, {}).get(name, "x")
     got = [r[0] for r in subject.sql(f"SELECT {pick} FROM {subject.relation('t')} ORDER BY k")]
     assert got[2] is None
     for have, want in zip(got, values, strict=False):
         have, want = told(have), told(want)
-        assert have == want or str(want).startswith(str(have)), (name, have, want)
+        assert have == want, (name, have, want)
 
 
 @pytest.mark.parametrize(
-    "kinds", [("int", "decimal(38,0)"), ("int", "float"), ("decimal(10,2)", "decimal(14,4)"), ("str", "json")]
+    "kinds",
+    [("int", "decimal(38,0)"), ("int", "float"), ("decimal(10,2)", "decimal(14,4)"), ("str", "json")],
 )
 def test_columns_come_and_widen_in_place(subject: Subject, kinds: tuple[str, str]) -> None:
     values = {"int": 7, "float": 7.0, "decimal(38,0)": Decimal(7), "decimal(10,2)": Decimal("1.50"), "decimal(14,4)": Decimal("1.5000"),

@@ -11,7 +11,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from anchovies.sdk import ColType, ConfigError, LoadFile, RowError, Tbl
+from anchovies.sdk import ColType, ConfigError, CorruptDatastore, LoadFile, RowError, Tbl
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +92,7 @@ def checked(files: Sequence[LoadFile], checks: Checks) -> Iterator[tuple[LoadFil
                 yield file, offset, batch
             offset += batch.num_rows
         if offset != file.rows:
-            raise RowError(f"tbl {checks.tbl.name}: a file has {offset} rows instead of {file.rows}", tbl=checks.tbl.name)
+            raise CorruptDatastore(f"tbl {checks.tbl.name}: a file has {offset} rows instead of {file.rows}", tbl=checks.tbl.name)
 
 
 def unit_ids(file: LoadFile, offset: int, rows: int) -> list[int]:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from anchovies.plugins.sql import loading, position
 from anchovies.plugins.sql.connection import DbConnection
 from anchovies.plugins.sql.table import table_of
-from anchovies.sdk import ConfigError, Counts, Load, Position, Target
+from anchovies.sdk import ConfigError, Counts, Load, Position, Target, session
 from anchovies.sdk import Uploader as Base
 
 
@@ -41,7 +41,7 @@ class Uploader(Base):
     def load(self, load: Load) -> Counts:
         """Apply `load` in one transaction with the position; see `loading.apply`."""
         with self._db.database() as db:
-            return loading.apply(db, load, f"{load.target.source}")
+            return loading.apply(db, load, _consumer())
 
     def fingerprint(self) -> str | None:
         """`device:inode` of a database file, `absent` where there is none; None for a server."""
@@ -69,3 +69,11 @@ class Uploader(Base):
                 yield f"issue: {statement}"
             if table.exists and not table.ddl:
                 yield f"{table.relation} is there with all its columns"
+
+
+def _consumer() -> str | None:
+    """Who loads, for people who look at the table of positions; None outside of a run."""
+    try:
+        return f"{session().user}/{session().anchovy_id}"
+    except ConfigError:
+        return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from anchovies.plugins.sql.database import Col, Database, Row
 from anchovies.plugins.sql.names import quote
 from anchovies.plugins.sql.rows import Checks, as_text, checked, unit_ids
-from anchovies.sdk import ColType, ConfigError, FatalError, Load, LoadFile, RetryableError
+from anchovies.sdk import ColType, ConfigError, CorruptDatastore, FatalError, Load, LoadFile, RetryableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,7 +95,10 @@ class DuckDatabase(Database):
                 rest.append(file)
                 continue
             extra = f", {file.seq} + {ROW}" * seq + self._unit_of(file) * unit
-            total += self.run(f"INSERT INTO {into} ({names}) SELECT {select[0]}{extra} FROM {select[1]}")  # noqa: S608
+            done = self.run(f"INSERT INTO {into} ({names}) SELECT {select[0]}{extra} FROM {select[1]}")  # noqa: S608
+            if done != file.rows:
+                raise CorruptDatastore(f"tbl {load.target.tbl.name}: a file has {done} rows instead of {file.rows}")
+            total += done
         if rest:
             total += self._arrow(into, names, columns, rest, checks, (seq, unit))
         self._check(into, columns, checks, seq)

@@ -29,6 +29,9 @@ SESSION = {
     "datestyle": "ISO",
     "extra_float_digits": "1",
     "application_name": "anchovies",
+    "work_mem": "64MB",
+    "maintenance_work_mem": "256MB",
+    "temp_buffers": "64MB",
 }
 LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
