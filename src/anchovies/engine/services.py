@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anchovies
 from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, Fenced, StaleSession
 from anchovies.core.ids import Ids
@@ -23,6 +26,8 @@ from anchovies.store.buffers import Buffer, buffer_named
 from anchovies.store.keys import Home
 from anchovies.store.log import Log
 from anchovies.store.record import Change, Record
+
+_LIBRARIES = (os.path.dirname(anchovies.__file__ or "anchovies"), os.path.dirname(os.__file__))
 
 
 @dataclass(slots=True)
@@ -94,4 +99,11 @@ class Services:
 def phrase(error: BaseException) -> str:
     """An error in one line: its own words, with the class's name where it is not one of ours."""
     text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, AnchovyError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, AnchovyError) else f"{type(error).__name__}: {text}{_authors_line(error)}"
+
+
+def _authors_line(error: BaseException) -> str:
+    """` (orders.py:12, in pages)`: the last line that is neither ours nor a library's, so that an author finds theirs."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if not f.filename.startswith((*_LIBRARIES, "<")) and "site-packages" not in f.filename]
+    return f" ({os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""

@@ -76,7 +76,7 @@ def test_a_failing_table_exits_1_and_shows_no_secret(anchovy) -> None:  # type: 
     done = anchovy("start", "-op", "numbers_.Numbers", "-i", "n")
     assert done.returncode == 1
     assert "committed numbers 100 rows slot 1" in done.stderr
-    assert "no more ***" in done.stderr
+    assert "broken: ValueError: no more *** (numbers_.py:15, in broken)" in done.stderr
     assert "correct-horse" not in done.stderr + done.stdout
 
 
