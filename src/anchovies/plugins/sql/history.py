@@ -11,9 +11,9 @@ with the number of its identity (`_k`) and of its set (`_s`). From there only nu
 
 Everything else lost: it becomes an already superseded version (`scd`), unless the identity has an equal version anyway.
 
-A unit is applied as one: its losers were never current, and end at the `_seq` of the version that is current after the unit. A set
-whose rows nothing tells apart (neither unique_by nor sort_by) is a bag: the n-th of equal rows is one identity, so as many equal
-rows as the unit brings continue, and only the difference comes or goes.
+A unit is applied as one: its losers were never current, and end at the `_seq` of the version that is current after the unit. A
+set whose rows nothing tells apart (neither unique_by nor sort_by) is a bag: the n-th of equal rows is one identity, so as many
+equal rows as the unit brings continue, and only the difference comes or goes.
 """
 
 from __future__ import annotations
