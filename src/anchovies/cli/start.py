@@ -12,6 +12,7 @@ import click
 from anchovies.cli import say
 from anchovies.cli.options import EVERY, Given, read, takes
 from anchovies.cli.screen import screen_for
+from anchovies.core.declared import BY_NAME
 from anchovies.engine.supervisor import supervise
 
 
@@ -50,10 +51,16 @@ def session(given: Given, arm: Any) -> int:
 
 
 def _killed(given: Given) -> None:
-    timeout = given.settings.execution_timeout
-    watch = import_module("anchovies.engine.watch")
-    watch.record_kill(given.settings, given.settings.operator_cls or "", given.settings.grace)
-    say.error(
-        f"the execution timeout ({timeout:g} s) and the grace period passed, so the process was ended",
-        "what was committed stays; nothing else is visible",
-    )
+    """The supervisor's last words: recorded, and said."""
+    s = given.settings
+    operator = BY_NAME["operator_cls"].show(s.operator_cls)
+    import_module("anchovies.engine.watch").record_kill(s, operator, s.grace)
+    text = f"the execution timeout ({s.execution_timeout:g} s) and the grace period passed, so the process was killed"
+    hint = "what was committed stays; nothing else is visible"
+    if s.json:
+        who = {"anchovy_id": s.id, "anchovy_user": s.user, "session_id": "", "operator": operator, "datastore": s.datastore}
+        say.data(
+            {"status": "timeout", "exit_code": 3, **who, "err_type": "AnchovyExecutionTimeout", "err_msg": text, "hint": hint}
+        )
+    else:
+        say.error(text, hint)

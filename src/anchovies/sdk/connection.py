@@ -52,6 +52,9 @@ class Connection:
         self._opened = False
         attrs = self.attributes()
         names = {a: n for n, (_, spec) in attrs.items() for a in (n, *spec.aliases)}
+        for same, other in (("uri", "url"), ("url", "uri")):
+            if same in attrs:
+                names.setdefault(other, same)
         given = {names.get(k, k): v for k, v in values.items()}
         if extra := [k for k in given if k not in attrs]:
             raise ConfigError(

@@ -93,6 +93,16 @@ def test_a_timeout_exits_3(anchovy, tmp_path: Path) -> None:  # type: ignore[no-
     assert done.returncode == 3, done.stderr
 
 
+def test_a_call_that_holds_the_interpreter_is_killed_and_recorded(anchovy, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    held = "from anchovies.sdk import Downloader, source\nclass Held(Downloader):\n    @source('t')\n    def t(self, **kwds):\n"
+    (tmp_path / "held.py").write_text(held + "        yield {'n': 1}\n        yield {'n': pow(3, 10**9)}\n")
+    done = anchovy("start", "-op", "held.Held", "-i", "h", "-t", "0.3", "--grace", "0.3", "--json")
+    assert done.returncode == 3, done.stderr
+    assert json.loads(done.stdout)["err_type"] == "AnchovyExecutionTimeout"
+    logs = list((tmp_path / "home/me/h/$task_logs").iterdir())
+    assert [json.loads(f.read_text())["data"]["err_type"] for f in logs] == ["AnchovyExecutionTimeout"]
+
+
 def test_preview_and_plan_store_nothing(anchovy, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shown = anchovy("preview", "-op", "numbers_.Numbers", "-i", "n", "-e", "numbers", "-n", "3", "--json")
     assert shown.returncode == 0, shown.stderr
