@@ -66,6 +66,19 @@ def gather(
     that holds no rows; what `items` raises goes through.
     """
     run = _Run(types or {}, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock())
+    try:
+        yield from _all(run, items, take_actions)
+    except GeneratorExit:
+        raise
+    except BaseException:
+        # what waited was yielded before the failure, so its marks still count: the whole units before it are kept
+        if actions := take_actions():
+            run.mark(actions)
+        yield from run.up_to_last_mark()
+        raise
+
+
+def _all(run: _Run, items: Iterable[object], take_actions: TakeActions) -> Iterator[Piece]:
     rows, now = run.rows, run.clock.monotonic
     for item in items:
         if actions := take_actions():
@@ -167,6 +180,11 @@ class _Run:
         marks = self._reset()
         if batch is not None or marks:
             yield Piece(batch, marks)
+
+    def up_to_last_mark(self) -> Iterator[Piece]:
+        """What waits up to its last mark; the rows after it are dropped."""
+        del self.rows[self._marks[-1][0] if self._marks else 0 :]
+        yield from self.flush()
 
     def _reset(self) -> tuple[Mark, ...]:
         marks = tuple(self._marks)
