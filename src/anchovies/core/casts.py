@@ -163,6 +163,15 @@ def _bool_of(array: pa.Array, storage: pa.DataType) -> pa.Array:
     return checked(array, convert)
 
 
+def _as_text(array: pa.Array, storage: pa.DataType) -> pa.Array:
+    """The text that Python and ISO 8601 have for a value: from it the value can be read back."""
+    return each(array, lambda v: v.isoformat() if hasattr(v, "isoformat") else repr(v) if isinstance(v, float) else str(v), storage)
+
+
+def _bool_as_text(array: pa.Array, storage: pa.DataType) -> pa.Array:
+    return array.cast(storage)
+
+
 _STEPS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], pa.Array]] = {
     ("int", "float"): _exact,
     ("int", "decimal"): _int_to_decimal,
@@ -174,6 +183,9 @@ _STEPS: dict[tuple[str, str], Callable[[pa.Array, pa.DataType], pa.Array]] = {
     ("decimal", "float"): _decimal_to_float,
     ("date", "datetime"): _exact,
     ("datetime", "date"): _date_of,
+    ("bool", "str"): _bool_as_text,
+    ("int", "str"): _exact,
+    **{(kind, "str"): _as_text for kind in ("float", "decimal", "date", "time", "datetime", "datetime_tz")},
     ("uuid", "str"): _exact,
     ("json", "str"): _exact,
 }

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Types = Mapping[str, ColType]
 
 
-def join_types(a: Types, b: Types) -> dict[str, ColType]:
-    """The columns of both: those of `a` in their order, then the new ones of `b`; each type wide enough for both."""
-    return {**{n: join(t, b[n]) if n in b else t for n, t in a.items()}, **{n: t for n, t in b.items() if n not in a}}
+def join_types(a: Types, b: Types, *, from_text: bool = False) -> dict[str, ColType]:
+    """The columns of both: those of `a` in their order, then the new ones of `b`; each type wide enough for both (see `types.join`)."""
+    return {**{n: join(t, b[n], from_text=from_text) if n in b else t for n, t in a.items()}, **{n: t for n, t in b.items() if n not in a}}
 
 
 def evolve(tbl: Tbl, known: Types, found: Types) -> dict[str, ColType]:
@@ -30,7 +30,7 @@ def evolve(tbl: Tbl, known: Types, found: Types) -> dict[str, ColType]:
     """
     if tbl.schema == "reject":
         raise ConfigError(f"table {tbl.name!r}: schema: reject is not built yet", hint="take evolve or freeze", tbl=tbl.name)
-    joined = join_types(known, found)
+    joined = join_types(known, found, from_text=tbl.autodiscover)
     if tbl.schema == "freeze" and known:
         _check_frozen(tbl.name, known, joined)
     check_names(tbl.name, joined)

@@ -68,8 +68,9 @@ def parse_type(text: str) -> ColType:
     )
 
 
-def join(a: ColType, b: ColType) -> ColType:
-    """The narrowest type that holds both without loss; `json` where nothing else does.
+def join(a: ColType, b: ColType, *, from_text: bool = False) -> ColType:
+    """The narrowest type that holds both without loss; `json` where nothing else does, or `str` where every value was text before
+    its type was inferred (`from_text`).
 
     int widens to decimal(38,0) and then decimal(76,0) (the caller knows the values); int and float join to float,
     and whoever converts refuses an int that a float cannot hold.
@@ -82,10 +83,11 @@ def join(a: ColType, b: ColType) -> ColType:
     if kinds == {"int", "float"}:
         return FLOAT
     if kinds <= {"int", "decimal"}:
-        return _join_decimals(a, b)
+        wide = _join_decimals(a, b)
+        return STR if from_text and wide == JSON else wide
     if a.item is not None and b.item is not None:
-        return list_of(join(a.item, b.item))
-    return JSON
+        return list_of(join(a.item, b.item, from_text=from_text))
+    return STR if from_text and "json" not in kinds and "bytes" not in kinds else JSON
 
 
 def _join_decimals(a: ColType, b: ColType) -> ColType:

@@ -65,8 +65,7 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
     if tbl.write_mode == "append":
         return {"inserted": db.fill(table.relation, direct, load, seq=False, unit=False)}
     merge = Merge(db, tbl, table)
-    straight = not tbl.set_by and (tbl.write_mode == "scd" or db.key_index)
-    if straight and _is_empty(db, table) and (done := _first_load(db, load, table)):
+    if not tbl.set_by and _is_empty(db, table) and (done := _first_load(db, load, table)):
         return {"inserted": done}
     db.run(f"DROP TABLE IF EXISTS {STAGE}")
     stage = [(quote(f"c{i}"), c) for i, c in enumerate(table.columns)]
@@ -94,12 +93,16 @@ def _first_load(db: Database, load: Load, table: Table) -> int:
     if db.key_index:
         unique = all(db.attempt(statement) for statement in _index(db, load, table))
     else:
-        names = ", ".join(c.quoted for c in keys)
-        twice = f"SELECT 1 FROM {table.relation} GROUP BY {names} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
-        unique = not db.rows(twice)
+        unique = not any(db.rows(f"SELECT 1 FROM {table.relation} {wrong} LIMIT 1") for wrong in _not_a_key(keys))  # noqa: S608
     if not unique:
         db.run(f"DELETE FROM {table.relation}")  # noqa: S608
     return done if unique else 0
+
+
+def _not_a_key(keys: list[Col]) -> list[str]:
+    """What finds a key that is null or comes twice (the way over the stage says which, or sorts it out)."""
+    names = [c.quoted for c in keys]
+    return [f"WHERE {' OR '.join(f'{n} IS NULL' for n in names)}", f"GROUP BY {', '.join(names)} HAVING count(*) > 1"]
 
 
 def _keys(tbl: Tbl, table: Table) -> list[Col]:
