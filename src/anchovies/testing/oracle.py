@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from anchovies.core.schema import batch_to_rows
@@ -16,8 +17,9 @@ from anchovies.store.keys import Home
 from anchovies.store.record import Record
 
 #: Environment: ORACLE_N, how far to count; ORACLE_STEP, rows between two checkpoints; ORACLE_PACE, seconds between them;
-#: ORACLE_FAT, bytes of noise in each row; ORACLE_TASK, rows of one task of `whole`. Tables: `ints` counts with checkpoints, `a` too
-#: and `b` is made of it; `whole` counts on from what earlier tasks said at their very end; `plain` sets nothing and begins at 1.
+#: ORACLE_FAT, bytes of noise in each row; ORACLE_TASK, rows of one task of `whole`; ORACLE_SIGN, a file made at the first step.
+#: Tables: `ints` counts with checkpoints, `a` too and `b` is made of it; `whole` goes on from what earlier tasks said at their
+#: very end; `plain` sets nothing and begins at 1.
 SOURCE = '''
 import os
 import time
@@ -31,6 +33,7 @@ STEP = int(os.environ.get("ORACLE_STEP", "7"))
 PACE = float(os.environ.get("ORACLE_PACE", "0"))
 FAT = int(os.environ.get("ORACLE_FAT", "0"))
 TASK = int(os.environ.get("ORACLE_TASK", "500"))
+SIGN = os.environ.get("ORACLE_SIGN")
 
 
 def row(i):
@@ -42,6 +45,8 @@ def count(first, last):
     for turn, at in enumerate(range(first, last + 1, STEP)):
         rows = [row(i) for i in range(at, min(at + STEP, last + 1))]
         yield [pa.RecordBatch.from_pylist(rows)] if turn % 2 else rows, rows[-1]["i"]
+        if SIGN:
+            open(SIGN, "w").close()
         time.sleep(PACE)
 
 
@@ -121,7 +126,7 @@ def check_counted(found: Counted, upto: int | None = None, what: str = "") -> No
     want = list(range(1, (len(numbers) if upto is None else upto) + 1))
     assert numbers == want, f"{what}: {_difference(numbers, want)}"
     seqs = [s for _, s in found]
-    assert all(a < b for a, b in zip(seqs, seqs[1:], strict=False)), f"{what}: _seq does not rise strictly"
+    assert all(a < b for a, b in pairwise(seqs)), f"{what}: _seq does not rise strictly"
 
 
 def firsts(found: Counted) -> Counted:
