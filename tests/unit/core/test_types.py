@@ -86,3 +86,11 @@ def test_joining_takes_no_side(a: ColType, b: ColType) -> None:
 )
 def test_joins(a: str, b: str, both: str) -> None:
     assert str(join(parse_type(a), parse_type(b))) == both
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "joined"), [("int", "str", "str"), ("date", "int", "str"), ("int", "json", "json"), ("bool", "bytes", "json")]
+)
+def test_types_that_were_inferred_from_text_join_to_text(a: str, b: str, joined: str) -> None:
+    assert str(join(parse_type(a), parse_type(b), from_text=True)) == joined
+    assert str(join(parse_type(b), parse_type(a))) == "json"

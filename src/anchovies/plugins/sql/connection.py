@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from anchovies.plugins.sql.database import Database
-from anchovies.plugins.sql.databases.duck import DuckDatabase
-from anchovies.plugins.sql.databases.lite import LiteDatabase
-from anchovies.plugins.sql.databases.postgres import PostgresDatabase
 from anchovies.sdk import ConfigError, Connection, Secret, attr
 
+CLASSES = {"duckdb": "duck:DuckDatabase", "sqlite": "lite:LiteDatabase", "postgresql": "postgres:PostgresDatabase"}
+"""Where the class of a scheme lies: loaded when a database is opened, because rows need pyarrow."""
 BUILT = "duckdb:///path, sqlite:///path, postgresql://user@host/database"
 
 
@@ -33,7 +33,7 @@ class DbConnection(Connection):
         """`duckdb`, `sqlite` or `postgresql`. Raises ConfigError for anything else."""
         scheme = self.url.reveal().split(":", 1)[0].lower()
         kind = {"postgres": "postgresql", "postgresql+psycopg": "postgresql"}.get(scheme, scheme)
-        if kind not in ("duckdb", "sqlite", "postgresql") or "://" not in self.url.reveal():
+        if kind not in CLASSES or "://" not in self.url.reveal():
             shown = scheme if scheme.replace("+", "").isalnum() and "://" in self.url.reveal() else "this URL"
             raise ConfigError(
                 f"connection {self.id!r}: loading into {shown} is not built yet",
@@ -76,11 +76,10 @@ class DbConnection(Connection):
         yield db
 
     def _connect(self) -> Database:
-        if (path := self.path) is None:
-            return PostgresDatabase(self.url.reveal(), self.id)
-        if self.scheme == "duckdb":
-            return DuckDatabase(path)
-        return LiteDatabase(path)
+        module, _, name = CLASSES[self.scheme].partition(":")
+        cls = getattr(import_module(f"anchovies.plugins.sql.databases.{module}"), name)
+        db: Database = cls(self.url.reveal(), self.id) if (path := self.path) is None else cls(path)
+        return db
 
     def close(self) -> None:
         with self._lock:

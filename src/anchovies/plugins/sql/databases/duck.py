@@ -12,6 +12,7 @@ from anchovies.plugins.sql.database import Col, Database, Row
 from anchovies.plugins.sql.names import quote
 from anchovies.plugins.sql.rows import Checks, as_text, checked, unit_ids
 from anchovies.sdk import ColType, ConfigError, CorruptDatastore, FatalError, Load, LoadFile, RetryableError
+from anchovies.sdk.rows import type_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,11 +21,6 @@ TYPES = {
     "bool": "BOOLEAN", "int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR", "bytes": "BLOB", "date": "DATE", "time": "TIME",
     "datetime": "TIMESTAMP", "datetime_tz": "TIMESTAMP WITH TIME ZONE", "uuid": "UUID", "json": "JSON",
 }  # fmt: skip
-PARQUET = {
-    "str": "string", "uuid": "string", "json": "string", "bytes": "binary", "int": "int64", "float": "double", "bool": "bool",
-    "date": "date32[day]", "time": "time64[us]", "datetime": "timestamp[us]", "datetime_tz": "timestamp[us, tz=UTC]",
-}  # fmt: skip
-"""The Arrow types of a Parquet file's columns for which DuckDB needs nobody between."""
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 MAX_DIGITS = 38
 ROW = "file_row_number"
@@ -115,7 +111,7 @@ class DuckDatabase(Database):
         for _, col in columns:
             if col.source not in schema.names:
                 parts.append(f"CAST(NULL AS {col.sql})")
-            elif _is_exactly(schema.field(col.source).type, col):
+            elif _is_exactly(type_of(schema.field(col.source)), col):
                 parts.append(f"CAST({quote(col.source)} AS {col.sql})")
             else:
                 return None
@@ -213,11 +209,9 @@ def _plain(column: pa.Array, col: Col) -> pa.Array:
     return as_text(column, col.type) if col.type.kind == "decimal" and col.sql == "VARCHAR" else column
 
 
-def _is_exactly(arrow: pa.DataType, col: Col) -> bool:
-    """Whether a Parquet column of this Arrow type is what the target's column is."""
-    if col.type.kind == "decimal":
-        return col.type.precision <= MAX_DIGITS and str(arrow) == f"decimal128({col.type.precision}, {col.type.scale})"
-    return str(arrow) == PARQUET.get(col.type.kind)
+def _is_exactly(have: ColType, col: Col) -> bool:
+    """Whether DuckDB may read a Parquet column of type `have` into the target's column without anybody between."""
+    return have == col.type and have.item is None and have.kind != "null" and have.precision <= MAX_DIGITS
 
 
 @contextmanager
