@@ -37,7 +37,7 @@ SIGN = os.environ.get("ORACLE_SIGN")
 
 
 def row(i):
-    return {"i": i, "fat": os.urandom(FAT // 2).hex()} if FAT else {"i": i}
+    return {"i": i, "fat": os.urandom(FAT)} if FAT else {"i": i}
 
 
 def count(first, last):

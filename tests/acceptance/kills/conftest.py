@@ -20,6 +20,7 @@ import pytest
 from anchovies.store.keys import Home
 from anchovies.store.lease import read as read_lease
 from anchovies.store.local import LocalStore
+from anchovies.store.record import Record
 from anchovies.testing import oracle
 from anchovies.testing.postgres import missing, postgres
 
@@ -94,6 +95,9 @@ class Run:
 class World:
     """A folder with a datastore, an oracle's file and databases; runs of `t/oracle` and of uploaders behind it."""
 
+    ENTRY = ENTRY
+    TimeoutExpired = subprocess.TimeoutExpired
+
     def __init__(self, folder: Path, seed: int, urls: dict[str, str]) -> None:
         self.folder, self.seed, self.urls = folder, seed, urls
         self.random = random.Random(seed)
@@ -154,8 +158,15 @@ class World:
     def slots(self, anchovy: str = "oracle") -> int:
         return sum(1 for _ in self.store.list(f"{self.home(anchovy).root}/$log/log"))
 
+    def records(self) -> list[Record]:
+        return oracle.records(self.store, self.home())
+
     def lease_is_held(self, anchovy: str = "oracle") -> bool:
         return not read_lease(self.store, self.home(anchovy)).free
+
+    def positions(self, kind: str) -> str:
+        """The table of positions, for `query`."""
+        return "_anchovies_position" if kind == "sqlite" else "{t}_anchovies_position"
 
     def query(self, kind: str, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query. `{t}` stands before a table's name: its schema."""
