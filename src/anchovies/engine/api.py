@@ -12,7 +12,8 @@ from anchovies.core.errors import AnchovyError, ConfigError
 from anchovies.core.registry import resolve_operator
 from anchovies.core.settings import Settings, resolve
 from anchovies.engine.events import Event, Listener, silent
-from anchovies.engine.session import SessionRun, TableFailures
+from anchovies.engine.outcome import TableFailures
+from anchovies.engine.session import SessionRun
 from anchovies.engine.watch import Watch
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult

@@ -9,9 +9,9 @@ from typing import Any
 
 from anchovies.core.clock import iso
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped
-from anchovies.engine.actions import Due
 from anchovies.engine.calls import call
-from anchovies.engine.context import Overlay, Pending, RunContext, RunTask
+from anchovies.engine.context import RunContext, RunTask
+from anchovies.engine.limits import Nudge
 from anchovies.engine.services import Services, phrase
 from anchovies.sdk.context import entered
 from anchovies.sdk.markers import Phase
@@ -38,15 +38,17 @@ class BatchRun:
         self._s = services
         self._log = tasklog
         self._name = operator_name
-        self.overlay = Overlay(lambda: services.log.state)
-        self.pending = Pending()
         self.outcome = BatchOutcome()
 
     # tasks
 
     def context(self, task: RunTask) -> RunContext:
         s = self._s
-        return RunContext(s.session, s.batch, task, s.connections, self.overlay, self.pending, lambda **data: None)
+        return RunContext(s.session, s.batch, task, s.connections, s.outside.overlay, s.outside.pending, self._told_outside)
+
+    def _told_outside(self, *, warning: str | None = None, **data: Any) -> None:
+        if warning:
+            self._s.tell("warning", message=warning)
 
     def phase(self, phase: Phase, tbl: str | None = None, **given: Any) -> None:
         """Run the hooks of one phase, each as it was marked, as one task. Raises what a hook raised."""
@@ -54,13 +56,12 @@ class BatchRun:
         if not hooks:
             return
         task = RunTask(phase.upper(), tbl, self._s.clock)
+        known = self._s.batch.tbls.get(tbl) if tbl else None
+        given = {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": known, "table": tbl, **given}
         try:
-            with entered(self.context(task)):
+            with entered(self.context(task)), self._s.stop.nudges:
                 for name in hooks:
-                    call(
-                        getattr(self._s.operator, name),
-                        {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": tbl, **given},
-                    )
+                    call(getattr(self._s.operator, name), given)
         except BaseException as e:
             task.failed(self._s.stop.meaning(e))
             raise
@@ -75,10 +76,14 @@ class BatchRun:
         results: list[TableResult] = []
         try:
             self.phase("tbl", tbl)
+            self.publish_settings()
             results = list(work(task))
         except BaseException as e:
             error = self._s.stop.meaning(e)
             results = getattr(e, "anchovies_results", None) or [TableResult(tbl=tbl)]
+            self._s.outside.forget()
+        if isinstance(error, StaleSession):
+            raise error  # nothing happened: the batch begins again
         self._finish(task, results, error)
         if error is not None:
             self._failed(error, tbl, allow_failure)
@@ -111,10 +116,12 @@ class BatchRun:
             raise error
 
     def error_hooks(self, error: BaseException, tbl: str | None = None) -> None:
-        """Tell the operator of a failure. What the hooks raise themselves is only warned of."""
+        """Tell the operator of a failure. What the hooks raise themselves is only warned of.
+
+        A nudge in one ends it as well; the stop that it stands for is seen by whoever goes on."""
         try:
             self.phase("error", tbl, error=error)
-        except Exception as e:
+        except (Exception, Nudge) as e:
             self._s.tell("warning", tbl, message=f"an @on_task('error') hook failed as well: {phrase(e)}")
 
     def record(self, task: RunTask) -> None:
@@ -136,16 +143,26 @@ class BatchRun:
             )
         )
 
+    def failed(self, error: BaseException) -> None:
+        """Something ended the whole batch. A stale session is no failure: the batch begins again."""
+        self.outcome.error = self._s.stop.meaning(error)
+        if not isinstance(error, StaleSession):
+            self.error_hooks(self.outcome.error)
+
+    @property
+    def commits(self) -> int:
+        """How many records the session has committed so far."""
+        return self._s.commits
+
     # checkpoints that hooks have set
 
     def publish_settings(self) -> None:
         """Commit what hooks set: every row that the session had yielded by then is durable."""
-        due = Due()
-        due.add(self.pending.take())
-        state = self._s.log.state
+        due, state = self._s.outside.due(), self._s.log.state
         change = Change(checkpoints=due.checkpoints(state.checkpoints, ()), ledgers=due.ledgers(state.ledgers))
         if change != Change():
-            self._s.publish(change, frozenset(self.overlay.keys))
+            self._s.publish(change, frozenset(self._s.outside.overlay.keys))
+        self._s.outside.settled()
 
 
 def _status(error: BaseException) -> Any:

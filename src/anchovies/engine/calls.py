@@ -12,10 +12,10 @@ from anchovies.core.errors import ConfigError
 def call(method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     """Call `method` with those of `given` that it names, or with all for `**kwds`. Raises ConfigError for unknown names."""
     params = inspect.signature(method).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in params):
-        return method(**given)
     wanted = [p for p in params if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if unknown := [p.name for p in wanted if p.name not in given and p.default is p.empty]:
         name = getattr(method, "__qualname__", method)
         raise ConfigError(f"{name} wants {unknown[0]!r}, which nobody hands in", hint=f"it can have: {', '.join(sorted(given))}")
+    if any(p.kind is p.VAR_KEYWORD for p in params):
+        return method(**given)
     return method(**{p.name: given[p.name] for p in wanted if p.name in given})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ class Connections(Mapping[str, Any]):
     def __init__(
         self, operator: type[Operator], given: Mapping[str, Mapping[str, Secret]], stop: StopSignal, jitter: Callable[[], float]
     ) -> None:
+        self._turn = threading.RLock()
         self._stop = stop
         self._jitter = jitter
         self._factories = operator.connection_classes()
@@ -33,13 +35,14 @@ class Connections(Mapping[str, Any]):
     def __getitem__(self, cnxn_id: str) -> Any:
         if cnxn_id not in self._factories:
             raise KeyError(cnxn_id)
-        if cnxn_id not in self._made:
-            self._made[cnxn_id] = self._call(cnxn_id)
-        made = self._made[cnxn_id]
-        if cnxn_id not in self._opened:
-            self._open(made)
-            self._opened.append(cnxn_id)
-        return made
+        with self._turn:  # sinks have threads of their own
+            if cnxn_id not in self._made:
+                self._made[cnxn_id] = self._call(cnxn_id)
+            made = self._made[cnxn_id]
+            if cnxn_id not in self._opened:
+                self._open(made)
+                self._opened.append(cnxn_id)
+            return made
 
     def __contains__(self, cnxn_id: object) -> bool:
         return cnxn_id in self._factories

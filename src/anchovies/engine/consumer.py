@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
-from inspect import isgenerator
+from collections.abc import Iterable, Iterator, Mapping
 from queue import Empty, Full, Queue
 from typing import Any, Protocol
 
@@ -27,7 +26,10 @@ POLL = 0.1
 class Downstream(Protocol):
     """Where a chain's rows go: a table of the same flow."""
 
+    tbl: Tbl
+
     def take(self, batch: pa.RecordBatch) -> None: ...
+    def mark(self) -> None: ...
     def barrier(self) -> None: ...
 
 
@@ -38,6 +40,7 @@ class _Barrier:
         self.passed = threading.Event()
 
 
+_MARK = object()
 _END = object()
 
 
@@ -69,6 +72,7 @@ class Consumer:
         self._queue: Queue[Any] = Queue(DEPTH)
         self._rows: list[object] = []
         self._done = threading.Event()
+        self._ended = False
         self._given = {**given, "tbl": tbl, "table": tbl.name, "stream": QueueStream(tbl, self)}
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
 
@@ -81,6 +85,10 @@ class Consumer:
     def put(self, batch: pa.RecordBatch) -> None:
         """Hand a batch over; waits while the sink is behind. Raises what the sink raised."""
         self._offer(batch)
+
+    def mark(self) -> None:
+        """A unit ends here. Only for streaming sinks: others may still hold rows of it back."""
+        self._offer(_MARK)
 
     def barrier(self) -> None:
         """Wait until everything that was put has passed, through all that hangs below. Only for streaming sinks."""
@@ -105,6 +113,10 @@ class Consumer:
         """The flow failed: let the thread end by itself at its next row."""
         self.error = self.error or FatalError("the flow that feeds this sink has failed")
 
+    def ended(self, seconds: float) -> bool:
+        """Whether the sink has returned, waiting at most so long for it."""
+        return self._thread.ident is None or self._done.wait(seconds)
+
     def _offer(self, item: object) -> None:
         while True:
             self._look()
@@ -124,7 +136,11 @@ class Consumer:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         while (item := self._next()) is not _END:
-            if isinstance(item, _Barrier):
+            if item is _MARK:
+                self._flush()
+                for below in self._into:
+                    below.mark()
+            elif isinstance(item, _Barrier):
                 self._flush()
                 for below in self._into:
                     below.barrier()
@@ -133,14 +149,17 @@ class Consumer:
                 yield item
 
     def _next(self) -> Any:
-        while True:
+        while not self._ended:
             if self.error is not None:
                 raise self.error
             self._stop.check()
             try:
-                return self._queue.get(timeout=POLL)
+                item = self._queue.get(timeout=POLL)
             except Empty:
                 continue
+            self._ended = item is _END
+            return item
+        return _END  # whoever iterates a second time finds nothing more
 
     def _run(self) -> None:
         try:
@@ -155,7 +174,7 @@ class Consumer:
     def _drive(self, result: Iterable[object] | None) -> None:
         if result is None:
             return
-        if not isgenerator(result) and not isinstance(result, Iterable):
+        if not isinstance(result, Iterable) or isinstance(result, str | bytes | Mapping):
             raise FatalError(
                 f"sink {self.name} returned a {type(result).__name__}", hint="a sink returns nothing, or yields rows as a chain"
             )
@@ -171,9 +190,9 @@ class Consumer:
 
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
-        for piece in gather(iter(rows), list, types=None):
-            if piece.batch is not None:
-                for below in self._into:
+        for below in self._into if rows else ():
+            for piece in gather(iter(rows), list, types=below.tbl.types or None):
+                if piece.batch is not None:
                     below.take(piece.batch)
 
     def _drain(self) -> None:

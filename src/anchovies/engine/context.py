@@ -11,7 +11,7 @@ from anchovies.core import values
 from anchovies.core.clock import Clock
 from anchovies.core.errors import ConfigError
 from anchovies.core.tbl import Tbl
-from anchovies.engine.actions import Action, DiscardUnit, PutLedger, SetCheckpoint
+from anchovies.engine.actions import Action, DiscardUnit, Due, PutLedger, SetCheckpoint
 from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.store.state import State
 
@@ -92,14 +92,18 @@ class Overlay:
             self.keys.add(f"ledger:{name}")
             if (mine := self._ledgers.get((name, key))) is not None:
                 return None if mine.gone else mine.value
+        if self._below is not None and (name, key) in self._below._ledgers:
+            return self._below.entry(name, key)
         return self._state().ledgers.get(name, {}).get(key)
 
-    def ledger_size(self, name: str) -> int:
-        have = set(self._state().ledgers.get(name, {}))
-        for (ledger, key), action in self._ledgers.items():
-            if ledger == name:
-                (have.discard if action.gone else have.add)(key)
-        return len(have)
+    def ledger_keys(self, name: str) -> set[str]:
+        have = set(self._state().ledgers.get(name, {})) if self._below is None else self._below.ledger_keys(name)
+        with self._lock:
+            self.keys.add(f"ledger:{name}")
+            for (ledger, key), action in self._ledgers.items():
+                if ledger == name:
+                    (have.discard if action.gone else have.add)(key)
+        return have
 
     def note(self, action: Action) -> None:
         with self._lock:
@@ -109,6 +113,12 @@ class Overlay:
             elif isinstance(action, PutLedger):
                 self.keys.add(f"ledger:{action.name}")
                 self._ledgers[action.name, action.key] = action
+
+    def clear(self) -> None:
+        """What was set is committed, or never will be."""
+        with self._lock:
+            self._checkpoints.clear()
+            self._ledgers.clear()
 
 
 class Pending:
@@ -128,6 +138,30 @@ class Pending:
         with self._lock:
             taken, self._actions = self._actions, []
         return taken
+
+
+class Outside:
+    """What is set outside of any flow: by hooks, and by threads of the operator. Due once every row yielded before is durable."""
+
+    def __init__(self, state: Callable[[], State]) -> None:
+        self.overlay = Overlay(state)
+        self.pending = Pending()
+        self._due = Due()
+
+    def due(self) -> Due:
+        """What the next commit of settings takes."""
+        self._due.add(self.pending.take())
+        return self._due
+
+    def settled(self) -> None:
+        """What was due is committed, or will never be: the rows it waited for are gone."""
+        self._due.clear()
+        self.overlay.clear()
+
+    def forget(self) -> None:
+        """Rows were thrown away: what was set after them goes with them."""
+        self.pending.take()
+        self.settled()
 
 
 @dataclass(slots=True)
@@ -207,4 +241,4 @@ class RunLedger:
         return isinstance(key, str) and self._ctx.overlay.entry(self._name, key) is not None
 
     def __len__(self) -> int:
-        return self._ctx.overlay.ledger_size(self._name)
+        return len(self._ctx.overlay.ledger_keys(self._name))

@@ -6,109 +6,72 @@ Commits are cut at marks only. What `publish` names is exactly: the rows before 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
+from msgspec.structs import replace
 
-from anchovies.core.errors import CommitUnknown, ConfigError, FatalError, Fenced
-from anchovies.core.tbl import Column, Tbl
-from anchovies.core.tblconfig import tbl_to_json
-from anchovies.core.types import ColType
+from anchovies.core.errors import ConfigError, FatalError
+from anchovies.core.tbl import Tbl
 from anchovies.engine.actions import DiscardUnit, Due
 from anchovies.engine.calls import call
-from anchovies.engine.checks import ColumnCheck
-from anchovies.engine.consumer import Consumer
 from anchovies.engine.context import Overlay, Pending, RunContext, RunTask
-from anchovies.engine.gather import Piece, gather
+from anchovies.engine.pipe import Pipe
 from anchovies.engine.services import Services
-from anchovies.engine.writer import TableWriter
 from anchovies.sdk.context import entered
 from anchovies.sdk.result import TableResult
 from anchovies.store.record import Change, DataFile
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from anchovies.engine.gather import Piece
+
 PROGRESS_SECONDS = 0.2
-
-
-class Pipe:
-    """One table of a flow: its writer (if it is kept), its consumers, its counts."""
-
-    def __init__(self, tbl: Tbl, writer: TableWriter | None, result: TableResult) -> None:
-        self.tbl = tbl
-        self.writer = writer
-        self.result = result
-        self.consumers: list[Consumer] = []
-        self._check = ColumnCheck(tbl)
-
-    def take(self, batch: pa.RecordBatch, marks: tuple[int, ...] = ()) -> None:
-        """Rows of this table: to the writer, then to every consumer."""
-        self.result.rows += batch.num_rows
-        self._check.look(batch)
-        if self.writer is not None:
-            self.writer.add(batch, marks)
-        for consumer in self.consumers:
-            consumer.put(batch)
-
-    def barrier(self) -> None:
-        """Everything taken so far has passed all that hangs below; the open unit ends."""
-        for consumer in self.consumers:
-            consumer.barrier()
-        if self.writer is not None:
-            self.writer.mark()
-
-    def end(self) -> None:
-        for consumer in self.consumers:
-            consumer.end()
-        if self.writer is not None:
-            self.writer.mark()
-
-    def published(self) -> dict[str, Any]:
-        """The table as downstream anchovies should see it."""
-        types: Mapping[str, ColType] = self.writer.types if self.writer else self.tbl.types
-        return tbl_to_json(self.tbl.with_(columns=tuple(Column(n, t) for n, t in types.items())))
-
-
-@dataclass(slots=True)
-class Stage:
-    """The root generator of a flow: its method, its context, what it has set since it was last asked."""
-
-    method: str
-    ctx: RunContext
+LAST_WORDS = 2.0  # seconds that sinks of a failed flow have to return
+_END = object()
 
 
 class Flow:
     """One root table. `run()` returns when every row is committed, or raises with whole units committed and the rest gone."""
 
-    def __init__(self, services: Services, task: RunTask, root: Tbl, tbls: Mapping[str, Tbl], hooks: Overlay) -> None:
+    def __init__(self, services: Services, task: RunTask, root: Tbl, tbls: Mapping[str, Tbl]) -> None:
         self._s = services
         self._task = task
         self._tbls = tbls
-        self._overlay = Overlay(lambda: services.log.state, hooks)
+        self._overlay = Overlay(lambda: services.log.state, services.outside.overlay)
         self._due = Due()
-        self._unmarked = False
+        self._unmarked = False  # rows have passed to the sinks after the last mark
+        self._publishing = False
         self._last_commit = self._last_told = services.clock.monotonic()
         self.pipes: dict[str, Pipe] = {}
         self._position: str | None = None
         self._name = root.name
         self.root = self._pipe(root)
+        self._consumers = [c for p in self.pipes.values() for c in p.consumers]
+        self._streams = all(c.streaming for c in self._consumers)
 
     # building
 
     def _pipe(self, tbl: Tbl) -> Pipe:
         if tbl.name in self.pipes:
-            raise ConfigError(f"table {tbl.name!r} is made from itself", hint="look at the @source and @sink marks of the chain")
+            raise ConfigError(
+                f"table {tbl.name!r} is made twice from the rows of {self._name!r}",
+                hint="look at the @source and @sink of the chains",
+            )
         s = self._s
-        kept = s.routes.keeps and tbl.name in s.active and s.stores(tbl.name)
-        writer = TableWriter(s.store, tbl.name, s.buffer, s.log.new_data_key, s.known_types(tbl)) if kept else None
-        pipe = self.pipes[tbl.name] = Pipe(tbl, writer, TableResult(tbl=tbl.name))
+        picked = tbl.name in s.active
+        pipe = self.pipes[tbl.name] = Pipe(tbl, s, picked and s.routes.stores(tbl.name))
         for route in s.routes.consumers(tbl.name):
             fed = [n for n in route.feeds if n in self._tbls]
-            if route.feeds and not fed:
-                continue
+            if not fed if route.feeds else not picked:
+                continue  # a chain whose tables nobody wants, or a sink of a table that only runs because others need it
             ctx = self._context()
             below = [self._pipe(self._tbls[n]) for n in fed]
             method = getattr(s.operator, route.method)
-            pipe.consumers.append(Consumer(method, route.streaming, tbl, ctx, list(below), s.stop, **self._given(ctx)))
+            consumer = import_module("anchovies.engine.rowpath").Consumer
+            pipe.consumers.append(consumer(method, route.streaming, tbl, ctx, below, s.stop, **self._given(ctx)))
         return pipe
 
     def _context(self) -> RunContext:
@@ -122,12 +85,12 @@ class Flow:
     # running
 
     def run(self) -> None:
-        for pipe in self.pipes.values():
-            for consumer in pipe.consumers:
-                consumer.start()
+        """Everything from the first row to the last commit."""
+        for consumer in self._consumers:
+            consumer.start()
         try:
             for route in self._s.routes.sources(self.root.tbl.name):
-                self._read(Stage(route.method, self._context()))
+                self._read(route.method)
             for pipe in self.pipes.values():
                 pipe.end()
             self._take_settings()
@@ -138,42 +101,71 @@ class Flow:
         finally:
             self._tell_progress(force=True)
             for pipe in self.pipes.values():
-                if pipe.writer is not None:
-                    pipe.writer.close()
+                pipe.close()
 
     def results(self) -> list[TableResult]:
         """What became of each table of the flow, the root first."""
         return [p.result for p in self.pipes.values()]
 
-    def _read(self, stage: Stage) -> None:
-        tbl = self.root.tbl
-        given = {**self._given(stage.ctx), "tbl": tbl, "table": tbl.name, "stream": None}
-        with entered(stage.ctx):
-            items = call(getattr(self._s.operator, stage.method), given)
-            if items is None:
-                items = ()
-            if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
-                raise FatalError(
-                    f"source {stage.method} returned a {type(items).__name__}", hint="a source yields rows: dicts or Arrow"
-                )
-            bound = {"max_rows": self._s.most_rows} if self._s.most_rows else {}
-            pieces = gather(items, stage.ctx.pending.take, types=tbl.types or None, clock=self._s.clock, **bound)
+    def _read(self, method: str) -> None:
+        """One source, from its first row to its last."""
+        ctx = self._context()
+        with entered(ctx):
+            items = self._items(method, ctx)
             try:
-                for piece in pieces:
-                    self._take(piece)
-                    self._s.batch.check()
-                    self._tell_progress()
-                    if self._s.most_rows is not None and self.root.result.rows >= self._s.most_rows:
-                        break
-                    if not self._unmarked and self._commit_is_due():
-                        self._commit()
+                first = self._first(items, ctx)
+                if first is not _END:
+                    self._take_all(chain((first,), items), ctx)
             finally:
-                _close(pieces)
-                _close(items)
-        self._due.add(stage.ctx.pending.take())
-        if self._streams():
-            self.root.barrier()
-        self._unmarked = self._unmarked and not self._streams()
+                with self._s.stop.nudges:
+                    _close(items)
+        self._mark(ctx)  # set after the last row, or by another thread
+
+    def _first(self, items: Iterator[object], ctx: RunContext) -> object:
+        """The first item, before pyarrow is loaded for it."""
+        try:
+            with self._s.stop.nudges:
+                return next(items, _END)
+        except Exception:
+            self._mark(ctx)  # what was set before the failure has no row to wait for
+            raise
+
+    def _mark(self, ctx: RunContext) -> None:
+        if actions := ctx.pending.take():
+            self.root.mark()
+            self._due.add(actions)
+
+    def _items(self, method: str, ctx: RunContext) -> Iterator[object]:
+        tbl = self.root.tbl
+        given = {**self._given(ctx), "tbl": tbl, "table": tbl.name, "stream": None}
+        with self._s.stop.nudges:
+            items = call(getattr(self._s.operator, method), given)
+        if items is None:
+            return iter(())
+        if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
+            raise FatalError(f"source {method} returned a {type(items).__name__}", hint="a source yields rows: dicts or Arrow")
+        return iter(items)
+
+    def _take_all(self, items: Iterator[object], ctx: RunContext) -> None:
+        s = self._s
+        bound = {"max_rows": s.most_rows} if s.most_rows else {}
+        gather = import_module("anchovies.engine.rowpath").gather
+        pieces = gather(items, ctx.pending.take, types=self.root.tbl.types or None, clock=s.clock, **bound)
+        try:
+            while (piece := self._next(pieces)) is not None:
+                self._take(piece)
+                s.batch.check()
+                self._tell_progress()
+                if s.most_rows is not None and self.root.result.rows >= s.most_rows:
+                    break
+                if not self._unmarked and self._commit_is_due():
+                    self._commit()
+        finally:
+            pieces.close()
+
+    def _next(self, pieces: Iterator[Piece]) -> Piece | None:
+        with self._s.stop.nudges:
+            return next(pieces, None)
 
     def _take(self, piece: Piece) -> None:
         """Rows up to the last mark, then a look whether a commit is due, then the open rest."""
@@ -181,11 +173,11 @@ class Flow:
         if any(isinstance(a, DiscardUnit) for _, actions in marks for a in actions):
             return self._take_with_discards(batch, marks)
         last = marks[-1][0] if marks else 0
+        if marks and not marks[0][0]:
+            self.root.mark()
         if batch is not None and last:
-            self.root.take(batch.slice(0, last), tuple(o for o, _ in marks if o))
+            self.root.take(batch.slice(0, last), tuple(dict.fromkeys(o for o, _ in marks if o)))
         if marks:
-            if not last and self.root.writer is not None:
-                self.root.writer.mark()
             for _, actions in marks:
                 self._due.add(actions)
             self._unmarked = False
@@ -193,10 +185,10 @@ class Flow:
                 self._commit()
         if batch is not None and last < batch.num_rows:
             self.root.take(batch.slice(last) if last else batch)
-            self._unmarked = bool(self.root.consumers)
+            self._unmarked = bool(self._consumers)
 
     def _take_with_discards(self, batch: pa.RecordBatch | None, marks: Any) -> None:
-        if self.root.consumers:
+        if self._consumers:
             raise FatalError(
                 f"{self.root.tbl.name}: discard() cannot take rows back from custom sinks", hint="drop the sink, or check first"
             )
@@ -205,101 +197,84 @@ class Flow:
             if batch is not None and offset > done:
                 self.root.take(batch.slice(done, offset - done))
                 done = offset
-            self._apply(actions)
+            for action in actions:
+                if isinstance(action, DiscardUnit):
+                    self.root.result.rows -= self.root.discard()
+                else:
+                    self.root.mark()
+                    self._due.add([action])
         if batch is not None and done < batch.num_rows:
             self.root.take(batch.slice(done))
 
-    def _apply(self, actions: Iterable[object]) -> None:
-        writer = self.root.writer
-        for action in actions:
-            if isinstance(action, DiscardUnit):
-                self.root.result.rows -= writer.discard() if writer else 0
-            else:
-                self._due.add([action])
-                if writer:
-                    writer.mark()
-
     # publishing
 
-    def _streams(self) -> bool:
-        return all(c.streaming for p in self.pipes.values() for c in p.consumers)
-
     def _commit_is_due(self) -> bool:
-        if not self._streams():
+        if not self._streams:
             return False  # a sink that may hold rows back has not ended: its marks are not due yet
-        raw = sum(p.writer.raw for p in self.pipes.values() if p.writer)
+        raw = sum(p.raw for p in self.pipes.values())
         waited = self._s.clock.monotonic() - self._last_commit
         return (raw >= self._s.commit_bytes) or (waited >= self._s.commit_seconds and (raw > 0 or bool(self._due)))
 
     def _take_settings(self) -> None:
         """What chains have set: their rows are all in."""
-        for pipe in self.pipes.values():
-            for consumer in pipe.consumers:
-                self._due.add(consumer.taken())
+        for consumer in self._consumers:
+            self._due.add(consumer.taken())
 
     def _commit(self, *, complete: bool = False) -> None:
-        if not complete and any(p.consumers for p in self.pipes.values()):
+        """Everything up to the last mark, in one record. `complete`: the task ended well with it."""
+        if self._consumers and not complete:
             self.root.barrier()
             self._take_settings()
         self._last_commit = self._s.clock.monotonic()
-        kept = [p for p in self.pipes.values() if p.writer is not None]
-        files = [(p, f) for p in kept for f in p.writer.finish()]  # type: ignore[union-attr]
-        change = self._change([f for _, f in files], kept, complete)
+        kept = {p.tbl.name: p for p in self.pipes.values() if p.kept}
+        files = {n: p.finish() for n, p in kept.items()}
+        change = self._change(files, complete)
+        if complete and (change != Change() or any(p.result.files for p in kept.values())):
+            change = replace(change, complete=list(kept))
         if change == Change():
             return
-        if complete:
-            change = _replace(change, complete=[p.tbl.name for p in kept])
+        self._publishing = True
         self._s.publish(change, frozenset(self._overlay.keys))
+        self._publishing = False
         self._due.clear()
-        for pipe, file in files:
-            pipe.result.kept += file.rows
-            pipe.result.bytes += file.size
-            pipe.result.files += 1
-        for pipe in kept:
-            pipe.writer.committed()  # type: ignore[union-attr]
-            pipe.result.commits += 1
+        for name, pipe in kept.items():
+            pipe.committed(files[name])
 
-    def _change(self, files: list[DataFile], kept: list[Pipe], complete: bool) -> Change:
+    def _change(self, files: Mapping[str, list[DataFile]], complete: bool) -> Change:
         state = self._s.log.state
-        names = [p.tbl.name for p in kept]
-        tables = (
-            {p.tbl.name: p.published() for p in kept if p.published() != state.tables.get(p.tbl.name)}
-            if files or complete
-            else {}
-        )
-        receipts = (
-            {p.tbl.name: {"rows": p.result.rows, "kept": sum(f.rows for f in files if f.table == p.tbl.name)} for p in kept}
-            if files
-            else {}
-        )
+        brought = {n for n, found in files.items() if found}
+        published = {n: self.pipes[n].published() for n in files if complete or brought}
         return Change(
-            files=files,
-            checkpoints=self._due.checkpoints(state.checkpoints, names),
+            files=[f for found in files.values() for f in found],
+            checkpoints=self._due.checkpoints(state.checkpoints, files),
             ledgers=self._due.ledgers(state.ledgers),
-            tables=tables,
-            receipts=receipts,
+            tables={n: tbl for n, tbl in published.items() if tbl != state.tables.get(n)},
+            receipts={n: {"rows": self.pipes[n].result.rows, "kept": sum(f.rows for f in files[n])} for n in files if brought},
         )
 
     def _fail(self, error: BaseException) -> None:
         """Keep the whole units that came before the failure, unless nothing may be committed any more."""
-        for pipe in self.pipes.values():
-            for consumer in pipe.consumers:
-                consumer.abandon()
-        barred = isinstance(error, CommitUnknown | Fenced) or self._s.stop.timed_out or self._s.lost(error)
+        self._end_consumers()
+        barred = self._publishing or self._consumers or self._s.stop.timed_out or self._s.lost(error)
         try:
-            if not barred and not any(p.consumers for p in self.pipes.values()):
-                if self.root.writer is not None:
-                    self.root.writer.discard()
+            if not barred:
+                self.root.discard()
                 self._commit()
-        except Exception as second:
-            if error.__context__ is None:
-                error.__context__ = second
-            raise second from error
+        except BaseException as second:
+            if second is not error:
+                raise second from error
         finally:
-            keep = isinstance(error, CommitUnknown)
+            unknown = self._publishing and not self._s.lost(error)
             for pipe in self.pipes.values():
-                if pipe.writer is not None:
-                    pipe.writer.abandon(keep_files=keep)
+                pipe.close(keep_files=unknown)
+
+    def _end_consumers(self) -> None:
+        """Let sinks end before what they feed is closed; one that does not look will find it closed."""
+        for consumer in self._consumers:
+            consumer.abandon()
+        until = self._s.clock.monotonic() + (0 if self._s.stop.is_set() else LAST_WORDS)
+        for consumer in self._consumers:
+            consumer.ended(max(0.0, until - self._s.clock.monotonic()))
 
     # telling
 
@@ -330,7 +305,3 @@ def _close(items: object) -> None:
     close = getattr(items, "close", None)
     if close is not None and isinstance(items, Iterator):
         close()
-
-
-def _replace(change: Change, **fields: Any) -> Change:
-    return Change(**{**{f: getattr(change, f) for f in change.__struct_fields__}, **fields})

@@ -13,6 +13,7 @@ from anchovies.core.errors import FatalError
 from anchovies.core.schema import Row, rows_to_batch
 from anchovies.core.types import ColType
 from anchovies.core.values import short
+from anchovies.engine.limits import Nudge
 
 MAX_ROWS = 2_000  # few enough that rows are still in the processor's cache when they become columns (measured: 1.5 x)
 MAX_BYTES = 8 << 20
@@ -68,8 +69,8 @@ def gather(
     run = _Run(types or {}, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock())
     try:
         yield from _all(run, items, take_actions)
-    except GeneratorExit:
-        raise
+    except (GeneratorExit, Nudge):
+        raise  # a nudge may come between any two steps of ours: what waits may be half of something
     except BaseException:
         # what waited was yielded before the failure, so its marks still count: the whole units before it are kept
         if actions := take_actions():

@@ -37,6 +37,7 @@ class StopSignal:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.reason: AnchovyError | None = None
+        self.nudges = Nudges()
 
     def set(self, reason: AnchovyError) -> None:
         """The first reason stays."""
@@ -74,10 +75,38 @@ class Nudge(BaseException):
     """Raised inside of code that does not see the stop by itself; no `except Exception` holds it up. The reason is the stop's."""
 
 
-def nudge(thread: threading.Thread) -> None:
-    """Ask the interpreter to raise `Nudge` in another thread at its next bytecode: the way out of `while True: pass`.
+class Nudges:
+    """Raising `Nudge` in the working thread, but only while it runs the operator's code: `with nudges:` around every call of it.
 
-    It does nothing to a thread that sits in a C call; the supervisor ends those.
+    Our own code is never interrupted: between a commit and the note that it landed, a stray exception would throw committed
+    files away.
     """
-    if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Nudge))
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: int | None = None
+        self._given = False
+
+    def give(self) -> bool:
+        """Ask the interpreter to raise `Nudge` at the next bytecode of the operator's code, once: the way out of `while True:
+        pass`. It does nothing to a thread that sits in a C call; the supervisor ends those. False: not now."""
+        with self._lock:
+            if self._given or self._inside is None:
+                return self._given
+            self._given = True
+            _raise_in(self._inside, ctypes.py_object(Nudge))
+            return True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside = threading.get_ident()
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            inside, self._inside = self._inside, None
+        if self._given and inside is not None:
+            _raise_in(inside, None)  # given at the last moment and not raised yet: whoever goes on sees the stop itself
+
+
+def _raise_in(thread: int, error: object) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)

@@ -28,25 +28,24 @@ class Routes:
     """The marks of one operator class, asked by table name."""
 
     def __init__(self, operator: type[Operator]) -> None:
-        self._operator = operator
         marks = list(operator.marked())
+        own = getattr(operator, DEFAULT_SINK, None)
+        overridden = own is not None and own is not Downloader.default_sink
+        self._keeps = not issubclass(operator, Uploader) and not overridden
         self._sources = [(n, s) for n, s in marks if isinstance(s, SourceSpec)]
-        self._sinks = [(n, s) for n, s in marks if isinstance(s, SinkSpec) and not self._is_default(n)]
+        self._sinks = [(n, s) for n, s in marks if isinstance(s, SinkSpec) and (n != DEFAULT_SINK or overridden)]
+        if overridden and DEFAULT_SINK not in dict(self._sinks):
+            self._sinks.append((DEFAULT_SINK, SinkSpec((), False, False)))
         self._hooks = [(n, s) for n, s in marks if isinstance(s, HookSpec)]
         self._chained = {n for n, _ in self._sinks}
         if any(s.cache for _, s in self._sources) or any(s.cache for _, s in self._sinks):
             raise ConfigError(
                 f"{operator.__name__}: cache=True is not built yet", hint="leave cache out; rows then flow one by one"
             )
-        self.keeps = self._keeps()
 
-    def _is_default(self, name: str) -> bool:
-        return name == DEFAULT_SINK and getattr(self._operator, name) is getattr(Downloader, name)
-
-    def _keeps(self) -> bool:
-        """Whether rows go to the datastore: a downloader that has not overridden its default sink."""
-        own = getattr(self._operator, DEFAULT_SINK, None)
-        return not issubclass(self._operator, Uploader) and (own is None or own is Downloader.default_sink)
+    def stores(self, tbl: str) -> bool:
+        """Whether rows of `tbl` go to the datastore: the default sink was not overridden, and a source lets its rows be kept."""
+        return self._keeps and any(s.store for _, s in _best(self._sources, tbl))
 
     def exact_tables(self) -> list[str]:
         """Tables that sources name without a glob."""

@@ -16,7 +16,7 @@ from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.core.types import ColType
-from anchovies.engine.context import RunBatch, RunSession
+from anchovies.engine.context import Outside, RunBatch, RunSession
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import StopSignal
 from anchovies.engine.routes import Routes
@@ -47,6 +47,7 @@ class Services:
     clock: Clock
     ids: Ids
     listener: Listener
+    outside: Outside
     active: set[str] = field(default_factory=set)
     commits: int = 0
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
@@ -67,11 +68,6 @@ class Services:
 
     def tell(self, kind: Any, tbl: str | None = None, **data: Any) -> None:
         self.listener(Event(kind, tbl, data))
-
-    def stores(self, tbl: str) -> bool:
-        """Whether any source of `tbl` lets its rows be kept."""
-        routes = self.routes.sources(tbl)
-        return not routes or any(r.store for r in routes)
 
     def known_types(self, tbl: Tbl) -> dict[str, ColType]:
         """Column types of all commits so far; what the configuration declares wins."""

@@ -12,15 +12,17 @@ from anchovies import __version__
 from anchovies.core.clock import Clock, SystemClock, iso
 from anchovies.core.config import Config
 from anchovies.core.env import connections_from
-from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, ConfigError, RetryableError, StaleSession, Stopped
+from anchovies.core.errors import AnchovyError, ConfigError, StaleSession
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
 from anchovies.engine.batch import BatchOutcome, BatchRun
 from anchovies.engine.connections import Connections
-from anchovies.engine.context import RunBatch, RunSession, RunTask
+from anchovies.engine.context import Outside, RunBatch, RunContext, RunSession, RunTask
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
+from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, settle
+from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
 from anchovies.engine.services import Services, phrase
 from anchovies.engine.work import Work, work_of
@@ -30,10 +32,11 @@ from anchovies.sdk.result import SessionResult
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
 from anchovies.store.log import Log
-from anchovies.store.record import Change, Checkpoints, LedgerChange, Note, Record, Writer
+from anchovies.store.record import Record, Writer
 from anchovies.store.tasklog import TaskLog, write_mirrors, write_result
 
 BEGIN_AGAIN = 20
+MOST_WARNINGS = 100
 
 
 class SessionRun:
@@ -57,14 +60,13 @@ class SessionRun:
         self.info = RunSession(self.ids.session(self.clock.now_us()), settings.id, settings.user)
         self.stop = StopSignal()
         self.deadline = Deadline(self.clock)
-        self.started = threading.Event()
         self.done = threading.Event()
         self.log = self._make_log()
         self.tasklog = TaskLog(store, self.home, self.info.id)
         self.result = self._blank_result()
         self._began = self.clock.monotonic()
         self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-        self._connections: Connections | None = None
+        self._root: RunContext
         self.error: BaseException | None = None
         self.on_arm: Callable[[float | None], None] = lambda at: None
 
@@ -92,34 +94,40 @@ class SessionRun:
 
     def work(self) -> SessionResult:
         """Run it all. Never raises: what went wrong is in the result."""
-        error: BaseException | None = None
         try:
-            self.started.set()
-            error = self._session()
-        except BaseException as e:
-            error = self.stop.meaning(e)
+            try:
+                self.error = self._session()
+            except BaseException as e:
+                self.error = self.stop.meaning(e)
+            self._conclude(self.error)
+        except Exception as e:  # writing down how it ended must not keep the watch waiting
+            self.error = self.error or e
+            settle(self.result, self.error)
         finally:
-            self.error = error
-            self._conclude(error)
             self.done.set()
         return self.result
 
     def _session(self) -> BaseException | None:
-        services, connections = self.prepare()
+        with self.stop.nudges:
+            services, connections = self.prepare()
         work = work_of(services, self.config, self.env)
         run = BatchRun(services, self.tasklog, self.operator_cls.__name__)
+        self._root = run.context(RunTask("STARTUP", None, self.clock))
         error: BaseException | None = None
-        with entered(run.context(RunTask("STARTUP", None, self.clock)), whole_process=True):
+        began = False
+        with entered(self._root, whole_process=True):
             try:
                 self.arm()
                 self._tell_start(work)
                 self.log.load()
+                began = True
                 run.phase("startup")
-                error = self._batches(services, work, run)
+                error = self._batches(services, work, connections)
             except BaseException as e:
                 error = self.stop.meaning(e)
             finally:
-                error = self._closing(run, services, connections, error)
+                error = self._closing(run, connections, error, began)
+                self.result.commits = services.commits
         return error
 
     def _tell_start(self, work: Work) -> None:
@@ -132,7 +140,7 @@ class SessionRun:
         """The operator with its connections, and all that a batch shares. Raises ConfigError for what is missing."""
         operator = self.operator_cls()
         connections = Connections(self.operator_cls, connections_from(self.env), self.stop, self.ids.jitter)
-        operator.connections = self._connections = connections
+        operator.connections = connections
         services = Services(
             store=self.store,
             home=self.home,
@@ -146,39 +154,46 @@ class SessionRun:
             stop=self.stop,
             clock=self.clock,
             ids=self.ids,
-            listener=self.listener,
+            listener=self._hear,
+            outside=Outside(lambda: self.log.state),
             on_commit=self._committed,
         )
         return services, connections
 
-    def _closing(
-        self, run: BatchRun, services: Services, connections: Connections, error: BaseException | None
-    ) -> BaseException | None:
-        """SHUTDOWN hooks, connections: whatever happened before."""
+    def _closing(self, run: BatchRun, connections: Connections, error: BaseException | None, began: bool) -> BaseException | None:
+        """SHUTDOWN hooks if STARTUP began, and the connections: whatever happened before."""
         try:
-            run.phase("shutdown")
+            if began:
+                run.phase("shutdown")
             if error is None:
                 run.publish_settings()
         except BaseException as e:
             error = error or self.stop.meaning(e)
-        for wrong in connections.close():
-            self.tell("warning", message=wrong)
-        self.result.commits = services.commits
+        self._close(connections)
         return error
 
-    def _batches(self, services: Services, work: Work, run: BatchRun) -> BaseException | None:
-        number, failures = 0, 0
+    def _close(self, connections: Connections) -> None:
+        for wrong in connections.close():
+            self.tell("warning", message=wrong)
+
+    def _batches(self, services: Services, work: Work, connections: Connections) -> BaseException | None:
+        number = failures = 0
         while True:
             number += 1
-            outcome = self._one(number, services, work, run)
+            outcome = self._one(number, services, work)
             self.result.batches = number
+            self.result.tables = add_up(self.result.tables, outcome.tables)
+            failed = outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
             if not self.settings.service:
-                self.result.tables = outcome.tables
-                return outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
-            self._fold(outcome)
-            if outcome.error is not None and not isinstance(outcome.error, RetryableError):
+                return failed
+            if isinstance(outcome.error, ENDS_SERVICE) or not isinstance(outcome.error, Exception | None):
                 return outcome.error
-            failures = failures + 1 if outcome.failures or outcome.error else 0
+            if outcome.error is not None:
+                self.tell("warning", message=f"batch {number} failed: {phrase(outcome.error)}")
+            self._close(connections)
+            self._mirror()
+            self._disarm()
+            failures = failures + 1 if failed else 0
             if self.stop.is_set() or self.stop.wait(self._pause(failures)):
                 return self.stop.reason
 
@@ -186,16 +201,6 @@ class SessionRun:
         """The interval; after failures longer and longer, up to ten times."""
         longer: int = min(10, 1 << min(4, max(0, failures - 1)))
         return float(self.settings.interval) * longer
-
-    def _fold(self, outcome: BatchOutcome) -> None:
-        """A service's result has the sums of each table."""
-        have = {t.tbl: t for t in self.result.tables}
-        for t in outcome.tables:
-            old = have.get(t.tbl)
-            for name in ("rows", "kept", "bytes", "files", "commits", "duration_ms") if old is not None else ():
-                setattr(t, name, getattr(t, name) + getattr(old, name))
-            have[t.tbl] = t
-        self.result.tables = list(have.values())
 
     # one batch
 
@@ -206,63 +211,59 @@ class SessionRun:
             self.deadline.at = self.clock.monotonic() + self.settings.execution_timeout
             self.on_arm(self.deadline.at)
 
-    def _one(self, number: int, services: Services, work: Work, run: BatchRun) -> BatchOutcome:
+    def _disarm(self) -> None:
+        """Between two batches no time is counted."""
+        if self.deadline.at is not None:
+            self.deadline.at = None
+            self.on_arm(None)
+
+    def _one(self, number: int, services: Services, work: Work) -> BatchOutcome:
         """A batch, begun again from a fresh load where another session was faster."""
-        for _ in range(BEGIN_AGAIN):
-            services.batch = RunBatch(number, self.deadline, self.stop)
-            if number > 1:
-                self.arm()
-            fresh = BatchRun(services, self.tasklog, self.operator_cls.__name__)
-            if number == 1:
-                fresh.pending, fresh.overlay = run.pending, run.overlay
-            outcome = self._once(number, services, work, fresh)
+        if number > 1:
+            self.arm()
+        for attempt in range(BEGIN_AGAIN):
+            self._root.batch = services.batch = RunBatch(number, self.deadline, self.stop)
+            run = BatchRun(services, self.tasklog, self.operator_cls.__name__)
+            outcome, kept = run.outcome, list(self.tasklog.records)
+            self._once(number, work, run, fresh=number == 1 and attempt == 0)
             if not isinstance(outcome.error, StaleSession):
                 break
-            self.tell("warning", message=f"{outcome.error} Beginning again.")
+            self.tasklog.records = kept
+            self.tell("warning", message=f"{outcome.error}. Beginning again.")
+        if outcome.error is not None:
+            services.outside.forget()
         return outcome
 
-    def _once(self, number: int, services: Services, work: Work, run: BatchRun) -> BatchOutcome:
+    def _once(self, number: int, work: Work, run: BatchRun, *, fresh: bool) -> None:
+        """XOPEN, the tables, XCLOSE. `fresh`: the log was loaded a moment ago."""
         self.log.writer = self.writer(number)
         self.tell("batch_started", batch=number)
-        outcome = run.outcome
-        opened = False
+        commits, opened = run.commits, False
         try:
-            self.log.load()
+            if not fresh:
+                self.log.load()
             if self.settings.full_refresh and number == 1:
-                self._forget()
+                forget_checkpoints(self.log, self.settings, self.info.user)
             opened = True
             run.phase("xopen")
+            run.publish_settings()
             work.batch(run)
             run.publish_settings()
         except BaseException as e:
-            outcome.error = self.stop.meaning(e)
-            run.error_hooks(outcome.error)
-        finally:
-            if opened:
-                self._xclose(run, outcome)
-        self._write_tasklog(number)
+            run.failed(e)
+        if opened:
+            self._xclose(run)
+        self._write_tasklog(number, run.commits > commits)
         self.tell("batch_ended", batch=number)
-        return outcome
 
-    def _xclose(self, run: BatchRun, outcome: BatchOutcome) -> None:
+    def _xclose(self, run: BatchRun) -> None:
         try:
             run.phase("xclose")
-            if outcome.error is None:
+            if run.outcome.error is None:
                 run.publish_settings()
         except BaseException as e:
-            outcome.error = outcome.error or self.stop.meaning(e)
-        if self.settings.service and self._connections is not None:
-            self._connections.close()
-
-    def _forget(self) -> None:
-        """`--full-refresh`: an edit that deletes the checkpoints (and ledgers) this batch would go on from."""
-        state = self.log.state
-        from_all = not self.settings.enabled
-        picked = [k for k, v in state.checkpoints.items() if from_all or set(v.tbls) & set(self.settings.enabled)]
-        ledgers = {n: {"delete": list(v)} for n, v in state.ledgers.items() if from_all or n in self.settings.enabled}
-        if picked or ledgers:
-            self.log.edit(_forgetting(picked, ledgers, self.info.user))
-            self.log.load()
+            if run.outcome.error is None:
+                run.failed(e)
 
     # what is left behind
 
@@ -272,9 +273,15 @@ class SessionRun:
         checkpoints.update({k: {"key": k, "value": v.value, "tbls": v.tbls} for k, v in record.change.checkpoints.set.items()})
         checkpoints.update(dict.fromkeys(record.change.checkpoints.delete))
 
-    def _write_tasklog(self, number: int) -> None:
+    def _mirror(self) -> None:
+        """Readable copies of what was committed since the last time."""
+        if self._dirty != ({}, {}):
+            write_mirrors(self.store, self.home, *self._dirty)
+            self._dirty = ({}, {})
+
+    def _write_tasklog(self, number: int, committed: bool) -> None:
         """Quiet batches leave nothing behind."""
-        if not (self.tasklog.failed or self.log.committed):
+        if not (self.tasklog.failed or committed):
             self.tasklog.records.clear()
             return
         try:
@@ -284,12 +291,12 @@ class SessionRun:
 
     def _conclude(self, error: BaseException | None) -> None:
         result = self.result
-        settle(result, error)
+        settle(result, error, service=self.settings.service)
         result.duration_ms = round((self.clock.monotonic() - self._began) * 1000)
         result.slot = self.log.state.slot
         if self.log.committed:
             self.log.finish()
-            write_mirrors(self.store, self.home, *self._dirty)
+            self._mirror()
         if not self.quiet and not isinstance(error, ConfigError):
             try:
                 self.tasklog.write(result.batches)
@@ -303,37 +310,11 @@ class SessionRun:
         return not self.log.committed and self.result.exit_code == 0
 
     def tell(self, kind: Any, tbl: str | None = None, **data: Any) -> None:
-        if kind == "warning" and data.get("message") not in self.result.warnings:
-            self.result.warnings.append(str(data.get("message")))
-        self.listener(Event(kind, tbl, data))
+        self._hear(Event(kind, tbl, data))
 
-
-def _forgetting(picked: list[str], ledgers: dict[str, Any], who: str) -> Change:
-    note = Note(who=who, why="--full-refresh")
-    return Change(checkpoints=Checkpoints(delete=picked), ledgers={n: LedgerChange(**v) for n, v in ledgers.items()}, note=note)
-
-
-class TableFailures(AnchovyError):
-    """Tables that failed the run, each with its error. Only bad configuration makes it one of the configuration."""
-
-    def __init__(self, failures: list[tuple[str, BaseException]]) -> None:
-        self.errors = [e for _, e in failures]
-        name, first = failures[0]
-        more = f"{len(failures)} tables failed ({', '.join(n for n, _ in failures)}); the first: " if len(failures) > 1 else ""
-        super().__init__(f"{more}{name}: {phrase(first)}", hint=first.hint if isinstance(first, AnchovyError) else None)
-        self.exit_code = 2 if all(isinstance(e, ConfigError) for e in self.errors) else 1
-
-
-def settle(result: SessionResult, error: BaseException | None) -> None:
-    """Status and exit code of what ended a session."""
-    if error is None:
-        return
-    result.err_type, result.err_msg = type(error).__name__, phrase(error)
-    result.hint = error.hint if isinstance(error, AnchovyError) else None
-    if isinstance(error, AnchovyExecutionTimeout):
-        result.status, result.exit_code = "timeout", 3
-    elif isinstance(error, Stopped):
-        signum = int(error.where.get("signal", 0))  # type: ignore[call-overload]
-        result.status, result.exit_code = "interrupted", 128 + signum if signum else 1
-    else:
-        result.status, result.exit_code = "failed", error.exit_code if isinstance(error, AnchovyError) else 1
+    def _hear(self, event: Event) -> None:
+        """Everything that is told passes here: warnings are part of the result."""
+        message = str(event.data.get("message"))
+        if event.kind == "warning" and message not in self.result.warnings and len(self.result.warnings) < MOST_WARNINGS:
+            self.result.warnings.append(message)
+        self.listener(event)

@@ -17,6 +17,7 @@ from types import FrameType
 ARM = struct.Struct("d")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
+LOOK = 1.0
 
 
 def supervise(
@@ -25,8 +26,8 @@ def supervise(
     """Run `child(arm)` in a forked process; its exit code, or 3 if it had to be killed at its deadline + `grace` seconds.
 
     The first deadline is `timeout` seconds from now; the child calls `arm(deadline)` (monotonic seconds) at the start of each
-    batch. Signals are forwarded; when this process dies, the child is killed too. `on_kill()` runs here after a kill. Call it before
-    any thread exists.
+    batch, and `arm(None)` where none counts. Signals are forwarded; when this process dies, the child is killed too. `on_kill()`
+    runs here after a kill. Call it before any thread exists.
     """
     read, write = os.pipe()
     parent = os.getpid()
@@ -69,12 +70,11 @@ class _Parent:
             left = None if self._deadline is None else self._deadline + self._grace - time.monotonic()
             if left is not None and left <= 0:
                 return self._kill()
-            try:
-                ready = select.select([self._pipe], [], [], left)[0]
-            except InterruptedError:
-                continue
+            ready = select.select([self._pipe], [], [], LOOK if left is None else min(left, LOOK))[0]
             if ready and not self._hear():
                 return self._reap()
+            if not ready and (code := self._poll()) is not None:
+                return code  # a process that it left behind holds the pipe
 
     def _hear(self) -> bool:
         """What the child says of its deadline; False when it has ended (its end of the pipe is closed)."""

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from anchovies.core.config import Config
-from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError, StoreUnavailable
+from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError, StaleSession, StoreUnavailable
 from anchovies.core.retry import Retry
 from anchovies.core.suggest import did_you_mean
 from anchovies.core.tbl import Tbl
@@ -29,6 +29,7 @@ from anchovies.store.record import Change, Loaded
 from anchovies.store.state import State
 
 MOST_BYTES = 256 << 20
+MOST_MOVES = 50  # how often a rival may be faster before we give up
 OWN = "own-log"
 
 
@@ -53,11 +54,16 @@ class Feed:
     upstream: Upstream
     target: Target
     known: Position  # what our own log says was loaded
-    head: int  # the last slot that brought rows or a completion of the table
 
     @property
     def name(self) -> str:
         return self.target.tbl.name
+
+    @property
+    def head(self) -> int:
+        """The last slot that brought rows or a completion of the table."""
+        totals = self.upstream.state.totals.get(self.name)
+        return 0 if totals is None else max(totals.slot, totals.complete)
 
 
 def find_upstreams(services: Services, config: Config) -> list[Upstream]:
@@ -84,7 +90,7 @@ def find_upstreams(services: Services, config: Config) -> list[Upstream]:
 
 def find_feeds(services: Services, config: Config, upstreams: list[Upstream], env: Mapping[str, str]) -> list[Feed]:
     """Every table to look at, in upstream order. Raises ConfigError for configured tables or patterns that match nothing."""
-    offered = {(u.id, name): u for u in upstreams for name in u.state.tables}
+    offered = {_pair(services, u, name): u for u in upstreams for name in u.state.tables}
     names = [n for _, n in offered]
     if upstreams and (lost := [n for n in config.tbls if n not in names]):
         raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=did_you_mean(lost[0], names))
@@ -97,8 +103,14 @@ def find_feeds(services: Services, config: Config, upstreams: list[Upstream], en
             merge_tbl(published, raw) if raw is not None else published
         )  # a shared config.yaml has the downloader's properties too
         target = Target(upstream.state.store, upstream.user, upstream.id, config.schema_for(env, upstream.user, upstream.id), tbl)
-        feeds.append(Feed(upstream, target, _known(services, target), _head(upstream.state, name)))
+        feeds.append(Feed(upstream, target, _known(services, target)))
     return feeds
+
+
+def _pair(services: Services, upstream: Upstream, tbl: str) -> tuple[str, str]:
+    """What `-e upstream.tbl` matches: the upstream as `-U` names it, and the table."""
+    own = upstream.user == services.session.user
+    return upstream.id if own else f"{upstream.user}/{upstream.id}", tbl
 
 
 def _known(services: Services, target: Target) -> Position:
@@ -121,11 +133,6 @@ def _fingerprint(services: Services) -> str:
     return operator.fingerprint() or "db"
 
 
-def _head(state: State, tbl: str) -> int:
-    totals = state.totals.get(tbl)
-    return 0 if totals is None else max(totals.slot, totals.complete)
-
-
 def transactional(operator: Any) -> bool:
     """Whether the operator keeps its position in the target itself."""
     return type(operator).load is not Uploader.load
@@ -143,9 +150,14 @@ class FeedRun:
 
     def is_current(self) -> bool:
         """Whether our own log already says that everything was loaded."""
-        return self._feed.known.slot >= self._feed.head and not self._s.settings.full_refresh
+        return self._feed.known.slot >= self._feed.head and not self._anew
+
+    @property
+    def _anew(self) -> bool:
+        return bool(self._s.settings.full_refresh) and self._s.batch.id == 1
 
     def run(self) -> list[TableResult]:
+        """Load until the tail of the upstream, or raise; what was loaded by then stays."""
         if not self.is_current():
             try:
                 self._catch_up()
@@ -160,16 +172,18 @@ class FeedRun:
         while True:
             self._s.batch.check()
             try:
-                at = self._position()
+                at = self._position() if self.result.commits else self._start()
                 for load in self._loads(at):
                     self._apply(load)
                     tried = 0
+                if at.slot > self._feed.known.slot:
+                    self._note(self._feed.known, at, {})  # the target was ahead of what we knew: do not ask it again
                 return
             except PositionMoved:
                 tried += 1
-                if tried > 50:
+                if tried > MOST_MOVES:
                     raise
-            except StoreUnavailable:
+            except (StoreUnavailable, StaleSession):
                 raise
             except RetryableError:
                 tried += 1
@@ -177,12 +191,24 @@ class FeedRun:
                 if self._s.stop.is_set() or not self._retry.again(tried):
                     raise
 
+    def _start(self) -> Position:
+        """Where to begin: `--full-refresh` hands sinks everything anew; a position in the target cannot be forgotten."""
+        if self._anew:
+            if not transactional(self._s.operator):
+                return Position()
+            message = f"{self._feed.name}: --full-refresh forgets no position, it lies in the target; drop the table to load anew"
+            self._s.tell("warning", self._feed.name, message=message)
+        return self._position()
+
     def _position(self) -> Position:
         feed = self._feed
         if not transactional(self._s.operator):
             return _known(self._s, feed.target)
         assert isinstance(self._s.operator, Uploader)
-        at = self._s.operator.position(feed.target) or Position()
+        with self._s.stop.nudges:
+            at = self._s.operator.position(feed.target) or Position()
+        if at.slot > feed.upstream.state.slot:
+            feed.upstream.state = feed.upstream.reader.state()  # a rival may have read a longer log than we have
         if at.slot > feed.upstream.state.slot:
             raise HistoryDiverged(
                 f"the target of {feed.name} stands at commit {at.slot} of {feed.target.source}, "
@@ -206,7 +232,8 @@ class FeedRun:
         self._s.batch.check()
         if transactional(self._s.operator):
             assert isinstance(self._s.operator, Uploader)
-            counts = dict(self._s.operator.load(load))
+            with self._s.stop.nudges:
+                counts = dict(self._s.operator.load(load) or {})
         else:
             counts = self._feed_sinks(load)
         result = self.result
@@ -229,7 +256,8 @@ class FeedRun:
             stream = loads.LoadStream(tbl, load, s.batch.check)
             ran = {"task": self._task, "batch": s.batch, "session": s.session, "source": None, "sink": route.method, "worker": 0}
             given = {**ran, "tbl": tbl, "table": tbl.name, "stream": stream}
-            result = call(getattr(s.operator, route.method), given)
+            with s.stop.nudges:
+                result = call(getattr(s.operator, route.method), given)
             if result is not None:
                 raise ConfigError(
                     f"sink {route.method} of an uploader returned something", hint="it takes rows and returns nothing"
@@ -250,6 +278,7 @@ class FeedRun:
             counts=counts,
         )
         self._s.publish(Change(loaded=[loaded]), frozenset())
+        self._feed.known = end
 
 
 def check_sinks(services: Services, tbl: Tbl) -> None:

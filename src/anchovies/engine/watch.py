@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from anchovies.core.clock import SystemClock, iso
-from anchovies.core.errors import AnchovyError
+from anchovies.core.clock import Clock, SystemClock, iso
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout
 from anchovies.core.ids import SystemIds
 from anchovies.core.settings import Settings
-from anchovies.engine.limits import nudge, stopped_by
-from anchovies.engine.session import SessionRun, settle
+from anchovies.engine.limits import stopped_by
+from anchovies.engine.outcome import settle
+from anchovies.engine.session import SessionRun
 from anchovies.sdk.result import SessionResult
+from anchovies.store.base import Store
 from anchovies.store.keys import Home
 from anchovies.store.lease import Busy, Lease
 from anchovies.store.open import open_store
@@ -32,8 +34,7 @@ class Watch:
         self._run = run
         self._lease = Lease(run.store, run.home, run.clock, run.ids, run.writer(0))
         self._stopped_at: float | None = None
-        self._nudged = False
-        self._signals = 0
+        self._signals: list[int] = []
         self.hard = False
 
     def run(self, *, signals: bool) -> SessionResult:
@@ -62,12 +63,15 @@ class Watch:
         run = self._run
         limit = run.settings.execution_timeout
         until = None if limit is None else run.clock.monotonic() + limit
-        return self._lease.acquire(run.settings.if_running, until, run.stop.check)
+        return self._lease.acquire(run.settings.if_running, until, self._check)
+
+    def _check(self) -> None:
+        self._hear_signals()
+        self._run.stop.check()
 
     def _skipped(self, busy: Busy) -> SessionResult:
         result = self._run.result
         result.status = "skipped"
-        result.warnings.append(f"{busy.text}; skipped")
         self._run.tell("warning", message=f"{busy.text}; this run is skipped")
         return result
 
@@ -76,11 +80,18 @@ class Watch:
         thread = threading.Thread(target=run.work, name="anchovy", daemon=True)
         thread.start()
         while not self._wait():
-            self._lease.beat()
+            self._hear_signals()
             self._look_at_deadline()
-            if run.stop.is_set() and self._overdue(thread):
+            if run.stop.is_set() and self._overdue():
                 return self._abandon()
+            self._lease.beat()
+        self.hard = run.stop.is_set() and _threads_would_wait()
         return run.result
+
+    def _hear_signals(self) -> None:
+        if self._signals:
+            signum = signal.Signals(self._signals[0])
+            self._run.stop.set(stopped_by(signum, SIGNALS[signum]))
 
     def _wait(self) -> bool:
         """True when the work is done. A Ctrl-C in a program that called us is a stop like any other."""
@@ -97,17 +108,16 @@ class Watch:
         if run.stop.timed_out:
             run.log.revoke(run.stop.reason)  # before anything is cancelled: nothing more may become visible
 
-    def _overdue(self, thread: threading.Thread) -> bool:
-        """Whether the grace has passed since the stop; on the way there the work is nudged once."""
+    def _overdue(self) -> bool:
+        """Whether the grace has passed since the stop (or a second signal came); on the way there the work is nudged once."""
         now = self._run.clock.monotonic()
         if self._stopped_at is None:
             self._stopped_at = now
         waited = now - self._stopped_at
         grace = self._run.settings.grace
-        if waited >= min(NUDGE, grace / 2) and not self._nudged:
-            self._nudged = True
-            nudge(thread)
-        return waited >= grace * 0.8 or self._signals > 1
+        if waited >= min(NUDGE, grace / 2):
+            self._run.stop.nudges.give()
+        return waited >= grace * 0.8 or len(self._signals) > 1
 
     def _abandon(self) -> SessionResult:
         """The work does not end: write down why, without it. What it has committed stands, it can commit nothing more."""
@@ -124,15 +134,14 @@ class Watch:
     @contextmanager
     def _handlers(self) -> Iterator[None]:
         def told(signum: int, frame: FrameType | None) -> None:
-            self._signals += 1
-            self._run.stop.set(stopped_by(signum, SIGNALS[signal.Signals(signum)]))
+            self._signals.append(signum)  # only noted: a handler may interrupt anything, so it takes no lock
 
         before = {s: signal.signal(s, told) for s in SIGNALS}
         try:
             yield
         finally:
             for s, handler in before.items():
-                signal.signal(s, handler)
+                signal.signal(s, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
@@ -140,55 +149,49 @@ def _nothing() -> Iterator[None]:
     yield
 
 
+def _threads_would_wait() -> bool:
+    """Whether the operator left threads behind that Python would wait for at its end, for ever perhaps."""
+    return any(not t.daemon and t is not threading.main_thread() and t.is_alive() for t in threading.enumerate())
+
+
 def record_kill(settings: Settings, operator: str, grace: float) -> None:
     """What the supervisor writes down after it had to kill a session: its own process has loaded nothing and holds nothing."""
     clock, ids = SystemClock(), SystemIds()
-    store = open_store(settings.datastore)
-    session = ids.session(clock.now_us())
     text = (
         f"the execution timeout of {settings.execution_timeout:g} s and the grace of {grace:g} s passed; the process was killed"
     )
-    log = TaskLog(store, Home(settings.user, settings.id), f"{session}-killed")
-    log.add(
-        TaskRecord(
-            anchovy_id=settings.id,
-            anchovy_user=settings.user,
-            session_id=session,
-            batch_id=0,
-            thread_id=0,
-            operator=operator,
-            task_type="ERROR",
-            duration=0,
-            timestamp=iso(clock.now_us()),
-            status="ERR",
-            data={"err_type": "AnchovyExecutionTimeout", "err_msg": text},
-        )
-    )
-    try:
-        log.write(0)
-    except AnchovyError:
-        return  # the exit code says it all the same
+    session = ids.session(clock.now_us())
+    home = Home(settings.user, settings.id)
+    record = _end_record(home, session, 0, operator, clock, AnchovyExecutionTimeout(text))
+    _write_record(open_store(settings.datastore), home, f"{session}-killed", record)
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:
     """A task record of a session that could not write its own."""
-    log = TaskLog(run.store, run.home, f"{run.info.id}-end")
-    log.add(
-        TaskRecord(
-            anchovy_id=run.info.anchovy_id,
-            anchovy_user=run.info.user,
-            session_id=run.info.id,
-            batch_id=run.result.batches,
-            thread_id=0,
-            operator=run.operator_cls.__name__,
-            task_type="ERROR",
-            duration=0,
-            timestamp=iso(run.clock.now_us()),
-            status="ERR",
-            data={"err_type": type(reason).__name__, "err_msg": str(reason)},
-        )
+    record = _end_record(run.home, run.info.id, run.result.batches, run.operator_cls.__name__, run.clock, reason)
+    _write_record(run.store, run.home, f"{run.info.id}-end", record)
+
+
+def _end_record(home: Home, session: str, batch: int, operator: str, clock: Clock, reason: AnchovyError) -> TaskRecord:
+    return TaskRecord(
+        anchovy_id=home.id,
+        anchovy_user=home.user,
+        session_id=session,
+        batch_id=batch,
+        thread_id=0,
+        operator=operator,
+        task_type="ERROR",
+        duration=0,
+        timestamp=iso(clock.now_us()),
+        status="ERR",
+        data={"err_type": type(reason).__name__, "err_msg": str(reason)},
     )
+
+
+def _write_record(store: Store, home: Home, name: str, record: TaskRecord) -> None:
+    log = TaskLog(store, home, name)
+    log.add(record)
     try:
-        log.write(run.result.batches)
+        log.write(record.batch_id)
     except AnchovyError:
         return  # the exit code says it all the same

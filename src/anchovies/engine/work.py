@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Protocol
 
 from anchovies.core.config import Config
 from anchovies.core.tbl import Tbl
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
+from anchovies.engine.flow import Flow
 from anchovies.engine.services import Services
 from anchovies.engine.tables import TablePlan, plan_tables
 from anchovies.engine.upload import Feed, FeedRun, check_sinks, find_feeds, find_upstreams
@@ -36,24 +36,23 @@ class DownloadWork:
 
     def batch(self, run: BatchRun) -> None:
         s = self._s
-        plan = plan_tables(s.operator, s.routes, self._config, s.settings)
+        with s.stop.nudges:
+            plan = plan_tables(s.operator, s.routes, self._config, s.settings)
         s.active = set(plan.active)
         s.batch.tbls = {n: plan.tbls[n] for n in plan.active}
-        flows = import_module("anchovies.engine.flow")  # rows need pyarrow: not before there are tables to run
         for root in plan.roots:
             tbl = plan.tbls[root]
             self._warn(tbl)
-            run.table(root, lambda task, tbl=tbl: self._flow(flows, task, tbl, plan, run), tbl.allow_failure)  # type: ignore[misc]
+            run.table(root, lambda task, tbl=tbl: self._flow(task, tbl, plan), tbl.allow_failure)  # type: ignore[misc]
 
-    def _flow(self, flows: object, task: RunTask, root: Tbl, plan: TablePlan, run: BatchRun) -> list[TableResult]:
-        flow = flows.Flow(self._s, task, root, plan.tbls, run.overlay)  # type: ignore[attr-defined]
+    def _flow(self, task: RunTask, root: Tbl, plan: TablePlan) -> list[TableResult]:
+        flow = Flow(self._s, task, root, plan.tbls)
         try:
             flow.run()
         except BaseException as e:
             e.anchovies_results = flow.results()  # type: ignore[attr-defined]
             raise
-        results: list[TableResult] = flow.results()
-        return results
+        return flow.results()
 
     def _warn(self, tbl: Tbl) -> None:
         """A table that has been kept before, and will be kept again in full."""

@@ -7,8 +7,9 @@ mark or are thrown away; so a commit can always be cut at a mark, however long a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ import pyarrow as pa
 
 from anchovies.core.arrow import conform, schema_of, type_of
 from anchovies.core.errors import AnchovyError
+from anchovies.core.retry import Retry
+from anchovies.core.shape import evolve
+from anchovies.core.tbl import Tbl
 from anchovies.core.types import ColType, join
 from anchovies.store.base import Store
 from anchovies.store.buffers import Buffer
@@ -77,24 +81,36 @@ class _FileSet:
 
 
 class TableWriter:
-    """One table of one batch. Not thread-safe: its flow's driver owns it (the encoding thread is its own business)."""
+    """One table of one batch. Not thread-safe: its pipe owns it (the encoding thread is its own business).
+
+    After any failure, here or in the encoding thread, every later call fails as well: what is half there is never finished.
+    """
 
     def __init__(
-        self, store: Store, table: str, buffer: Buffer, new_key: Callable[[str, str], str], types: Mapping[str, ColType]
+        self,
+        store: Store,
+        tbl: Tbl,
+        buffer: Buffer,
+        new_key: Callable[[str, str], str],
+        types: Mapping[str, ColType],
+        retry: Retry,
     ) -> None:
-        self._store = store
-        self.table = table
+        self._store, self._retry = store, retry
+        self.table = table = tbl.name
         self.buffer = buffer
         self._new_key = new_key
         self.types: dict[str, ColType] = dict(types)
+        self._tbl = tbl if types else tbl.with_(schema="evolve")  # what nobody has seen yet cannot be frozen
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{table}")
         self._ahead: deque[Future[Any]] = deque()
-        self._stored: list[str] = []
+        self._stored: set[str] = set()
+        self._finished: list[DataFile] = []
+        self._failure: BaseException | None = None
         self._good = _FileSet(self)
         self._reset_unit()
         self._next_starts = True
         self._closed = False
-        self.rows = self.raw = 0
+        self.raw = 0
 
     def _reset_unit(self) -> None:
         self._unit: list[tuple[pa.RecordBatch, dict[str, ColType], list[int]]] = []
@@ -103,16 +119,32 @@ class TableWriter:
 
     def add(self, batch: pa.RecordBatch, marks: Sequence[int] = ()) -> None:
         """Append rows. `marks`: offsets in (0, rows] after which a unit ends; rows after the last one stay open."""
-        done = 0
-        if marks:
-            starts = [0] if self._next_starts else []
-            starts += [m for m in dict.fromkeys(marks) if 0 < m < marks[-1]]
-            done = marks[-1]
-            self._hold(batch.slice(0, done), starts)
-            self.mark()
-        if done < batch.num_rows:
-            self._hold(batch.slice(done) if done else batch, [0] if self._next_starts else [])
-            self._next_starts = False
+        with self._whole():
+            done = marks[-1] if marks else 0
+            if marks:
+                starts = [0] if self._next_starts else []
+                starts += [m for m in dict.fromkeys(marks) if 0 < m < done]
+                self._hold(batch.slice(0, done), starts)
+                self._end_unit()
+            if done < batch.num_rows:
+                self._hold(batch.slice(done) if done else batch, [0] if self._next_starts else [])
+                self._next_starts = False
+
+    def mark(self) -> None:
+        """The open unit ends here and becomes good."""
+        with self._whole():
+            self._end_unit()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """What is done in here is done whole, or it is the last that this writer did."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except BaseException as e:
+            self._failure = self._failure or e
+            raise
 
     def _hold(self, batch: pa.RecordBatch, starts: list[int]) -> None:
         if not batch.num_rows:
@@ -131,14 +163,12 @@ class TableWriter:
             into.add(batch, types, starts)
         self._unit, self._held = [], 0
 
-    def mark(self) -> None:
-        """The open unit ends here and becomes good."""
+    def _end_unit(self) -> None:
         if self._spilled is not None:
             self._drain(self._spilled)
             self._good.take(self._spilled)
         else:
             self._drain(self._good)
-        self.rows += self._unit_rows
         self.raw += self._unit_raw
         self._reset_unit()
         self._next_starts = True
@@ -154,64 +184,72 @@ class TableWriter:
         return dropped
 
     def finish(self) -> list[DataFile]:
-        """Close and store what is good; the files, in order. The writer goes on with the next commit."""
-        self._good.close()
-        done = [f.result() for f in self._good.files]
-        self._settle()
-        self._good.files = []
-        self.rows = self.raw = 0
-        return done
+        """Close and store what is good: every file since the last `committed()`, in order. The writer can go on."""
+        with self._whole():
+            self._good.close()
+            self._finished += [f.result() for f in self._good.files]
+            self._good.files = []
+            self._settle()
+            self.raw = 0
+            return list(self._finished)
 
     def committed(self) -> None:
         """What was finished is named by the log now: it is nobody's to delete."""
-        self._stored = []
+        self._stored -= {f.path for f in self._finished}
+        self._finished = []
 
     def abandon(self, *, keep_files: bool) -> None:
         """End without a commit. `keep_files`: the fate of a commit is unknown, so nothing is deleted."""
+        if self._closed:
+            return
         self._closed = True
-        for future in [*self._ahead, *self._good.files]:
-            future.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for key in [] if keep_files else self._stored:
+        for key in () if keep_files else sorted(self._stored):
             self._delete(key)
 
     def close(self) -> None:
-        """Everything good was finished: drop the rest and end the thread."""
-        if not self._closed:
-            self.discard()
-            self.abandon(keep_files=False)
+        """Everything good was committed: drop the rest and end the thread."""
+        self.abandon(keep_files=False)
 
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
         """Run in the encoding thread, at most `AHEAD` pieces ahead of it."""
-        future = self._pool.submit(work)
+        future = self._pool.submit(self._run, work)
         self._ahead.append(future)
         while len(self._ahead) > AHEAD:
             self._ahead.popleft().result()
         return future
+
+    def _run(self, work: Callable[[], Any]) -> Any:
+        """In the encoding thread: nothing is written after something that was not."""
+        with self._whole():
+            return work()
 
     def _settle(self) -> None:
         while self._ahead:
             self._ahead.popleft().result()
 
     def joined(self, types: Mapping[str, ColType]) -> dict[str, ColType]:
-        """The types of the next file: all that is known of the table, widened where that changes no value's form."""
-        for name, kind in types.items():
-            wide = join(self.types[name], kind) if name in self.types else kind
-            self.types[name] = wide
+        """The types of the next file: all that is known of the table, widened where that changes no value's form.
+
+        Raises ConfigError where the table's `schema` does not let it grow so.
+        """
+        self.types = evolve(self._tbl, self.types, types)
         return {n: (types[n] if n in types and _changes_form(types[n], t) else t) for n, t in self.types.items()}
 
     def store_file(self, done: _Open) -> DataFile:
         key = self._new_key(self.table, self.buffer.ext)
         data = done.encoder.finish()
-        self._stored.append(key)
-        stored: DataFile = write_file(self._store, key, self.table, data, rows=done.rows, types=done.types, cuts=done.cuts)
-        return stored
+        self._stored.add(key)
+        return self._retry.call(
+            lambda: write_file(self._store, key, self.table, data, rows=done.rows, types=done.types, cuts=done.cuts)
+        )
 
     def _drop(self, files: Sequence[Future[DataFile]]) -> None:
         for future in files:
             self._pool.submit(lambda f=future: self._delete(f.result().path))  # type: ignore[misc]
 
     def _delete(self, key: str) -> None:
+        self._stored.discard(key)
         try:
             self._store.delete(key)
         except AnchovyError:
@@ -220,7 +258,7 @@ class TableWriter:
 
 def _changes_form(have: ColType, wide: ColType) -> bool:
     """Whether a value would have to be written in another form (a number as JSON text, say) to lie in a wider column."""
-    return wide.kind == "json" and have.kind not in ("json", "null")
+    return wide.kind in ("json", "str") and have.kind not in (wide.kind, "null")
 
 
 def _fits(types: Mapping[str, ColType], into: Mapping[str, ColType]) -> bool:

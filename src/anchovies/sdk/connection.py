@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class Connection:
             page_size: int = attr("rows a page", default=100)
 
     Types are `str`, `int`, `float`, `bool`, `Secret`, or one of them `| None`; a plain default works as well. Values come from
-    `ACHVY_CNXN__URI` (the default connection) or `ACHVY_CNXN__SHOP__URI` (the connection `shop`). `with connection:` opens and closes it;
-    the engine opens on first use and closes at the end of the batch or session. Attributes never show in `repr`.
+    `ACHVY_CNXN__URI` (the default connection) or `ACHVY_CNXN__SHOP__URI` (the connection `shop`). `with connection:` opens and
+    closes it; the engine opens on first use and closes at the end of the batch or session. Attributes never show in `repr`.
     """
 
     id: str = "default"
@@ -80,7 +81,7 @@ class Connection:
             if not issubclass(base, Connection) or base is Connection:
                 continue
             hints = typing.get_type_hints(base, include_extras=True)
-            for name in base.__dict__.get("__annotations__", {}):
+            for name in inspect.get_annotations(base):
                 if name.startswith("_") or typing.get_origin(hints[name]) is ClassVar:
                     continue
                 spec = base.__dict__.get(name, _REQUIRED)

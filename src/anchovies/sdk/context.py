@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -157,9 +157,4 @@ class entered:
     def __exit__(self, *exc: object) -> None:
         _current.reset(self._token)
         if self._whole:
-            _running.remove(self._ctx)
-
-
-def iter_contexts() -> Iterator[Context]:
-    """Every session of this process."""
-    return iter(_running)
+            _running[:] = [c for c in _running if c is not self._ctx]

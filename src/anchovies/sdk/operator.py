@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, get_type_hints
+from contextlib import suppress
+from typing import Any, ClassVar
 
-from anchovies.core.errors import FatalError
+from anchovies.core.errors import ConfigError, FatalError
 from anchovies.core.tbl import Tbl
 from anchovies.sdk.connection import Connection, ConnectionMemo
 from anchovies.sdk.markers import SinkSpec, SourceSpec, Spec, sink, specs_of
@@ -15,8 +19,8 @@ from anchovies.sdk.stream import Counts, Load, Position, Stream, Target
 class Operator:
     """What an anchovy runs. What it does follows from its marked methods, never from its name.
 
-    Class attributes a plugin sets: `connection_cls` (the class of the default connection) and `tbl_properties` (the table properties
-    it understands: name → what it means). One instance lives for one session.
+    Class attributes a plugin sets: `connection_cls` (the class of the default connection) and `tbl_properties` (the table
+    properties it understands: name → what it means). One instance lives for one session.
     """
 
     connection_cls: ClassVar[type[Connection] | None] = None
@@ -35,6 +39,10 @@ class Operator:
     @property
     def cnxn(self) -> Any:
         """The default connection, opened. Raises ConfigError that names the variables when it is not configured."""
+        if "default" not in self.connections:
+            raise ConfigError(
+                f"{type(self).__name__} has no default connection", hint="name its class: `connection_cls = HttpConnection`"
+            )
         return self.connections["default"]
 
     connection = cnxn
@@ -43,9 +51,9 @@ class Operator:
     def connection_classes(cls) -> dict[str, Any]:
         """Id → class or callable of every connection it names: `default`, annotations, memos."""
         found: dict[str, Any] = {"default": cls.connection_cls} if cls.connection_cls else {}
-        for name, hint in get_type_hints(cls).items():
-            if isinstance(hint, type) and issubclass(hint, Connection) and name not in ("cnxn", "connection"):
-                found[name] = hint
+        for name, hint in _hints(cls):
+            if isinstance(hint, type) and issubclass(hint, Connection):
+                found["default" if name in ("cnxn", "connection") else name] = hint
         for base in reversed(cls.__mro__):
             found.update({m.id: m.factory for m in vars(base).values() if isinstance(m, ConnectionMemo)})
         return found
@@ -77,6 +85,15 @@ class Operator:
         return ()
 
 
+def _hints(cls: type) -> Iterator[tuple[str, Any]]:
+    """(name, class) of every annotation; those that only a type checker can read are passed over."""
+    for base in reversed(cls.__mro__):
+        names = {**vars(sys.modules.get(base.__module__, typing)), **vars(base)}
+        for name, hint in inspect.get_annotations(base).items():
+            with suppress(Exception):
+                yield name, eval(hint, names) if isinstance(hint, str) else hint  # noqa: S307
+
+
 class Downloader(Operator):
     """Reads a system as it is; its sources' rows are kept in the datastore by the default sink."""
 
@@ -89,9 +106,9 @@ class Downloader(Operator):
 class Uploader(Operator):
     """Loads what downloaders kept.
 
-    A subclass either marks sinks (`@sink('orders')`: each call gets the rows of commits that were not loaded yet; the position lies in the
-    anchovy's own log, so a crash between the two may hand rows in again), or overrides `position` and `load` (a transactional
-    target: rows and position change in one transaction).
+    A subclass either marks sinks (`@sink('orders')`: each call gets the rows of commits that were not loaded yet; the position
+    lies in the anchovy's own log, so a crash between the two may hand rows in again), or overrides `position` and `load` (a
+    transactional target: rows and position change in one transaction).
     """
 
     def position(self, target: Target) -> Position | None:
@@ -99,15 +116,16 @@ class Uploader(Operator):
         raise FatalError(f"{type(self).__name__} has no position() of its own; its sinks are fed instead")
 
     def load(self, load: Load) -> Counts:
-        """Apply `load` in one transaction: check that the target stands at `load.start` (else raise PositionMoved), merge, set `load.end`.
+        """Apply `load` in one transaction: check that the target stands at `load.start` (else raise PositionMoved), merge, set
+        `load.end`.
 
         Raises RetryableError where trying again may help (a lost connection: the engine asks `position` what became of it).
         """
         raise FatalError(f"{type(self).__name__} has no load() of its own; its sinks are fed instead")
 
     def fingerprint(self) -> str | None:
-        """A cheap text that changes when the target is another one (a new file, say): then the position is looked up even if nothing
-        seems new. None: no such thing."""
+        """A cheap text that changes when the target is another one (a new file, say): then the position is looked up even if
+        nothing seems new. None: no such thing."""
         return None
 
     def plan_load(self, target: Target) -> Iterable[str]:

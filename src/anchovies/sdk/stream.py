@@ -59,7 +59,8 @@ class LoadFile(Protocol):
 
     @property
     def units(self) -> Sequence[tuple[int, int]]:
-        """(row offset, unit id) of every unit that has rows in this file, first offset 0. A unit id is the `_seq` of its first row."""
+        """(row offset, unit id) of every unit that has rows in this file, first offset 0. A unit id is the `_seq` of its first
+        row."""
         ...
 
     @property

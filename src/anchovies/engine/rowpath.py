@@ -1,0 +1,8 @@
+"""What a flow needs once there are rows. It loads pyarrow, so it is loaded late: a run that finds nothing never pays for it."""
+
+from anchovies.engine.checks import ColumnCheck
+from anchovies.engine.consumer import Consumer
+from anchovies.engine.gather import Piece, gather
+from anchovies.engine.writer import TableWriter
+
+__all__ = ["ColumnCheck", "Consumer", "Piece", "TableWriter", "gather"]
