@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anchovies.core.arrow import schema_of, to_arrow, type_of
-from anchovies.core.casts import Unfit, cast
+from anchovies.core.casts import Unfit, cast, characters
 from anchovies.core.types import STR, ColType, parse_type
 
 FORMAT = 0
@@ -69,7 +69,7 @@ class JsonLinesWriter:
             self._compress(_encoded(batch, list(self._types.values())))
             self.rows += batch.num_rows
 
-    def _compress(self, text: bytes) -> None:
+    def _compress(self, text: bytes | memoryview) -> None:
         self._text_bytes += len(text)
         self._done.append(self._gzip.compress(text))
         self._done_bytes += len(self._done[-1])
@@ -85,10 +85,39 @@ class JsonLinesWriter:
 _json = msgspec.json.Encoder()
 
 
-def _encoded(batch: pa.RecordBatch, types: list[ColType]) -> bytes:
-    """All lines of a batch."""
-    columns = [_plain(batch.column(i), t) for i, t in enumerate(types)]
-    return _json.encode_lines(list(zip(*columns, strict=True)))
+def _encoded(batch: pa.RecordBatch, types: list[ColType]) -> memoryview:
+    """All lines of a batch, put together by Arrow: without Python objects, and without the interpreter's lock."""
+    columns = [_words(batch.column(i), t) for i, t in enumerate(types)]
+    inner = (
+        pc.binary_join_element_wise(*columns, ",", null_handling="replace", null_replacement="null")
+        if columns
+        else [""] * len(batch)
+    )
+    lines = pc.binary_join_element_wise("[", inner, "]\n", "")
+    return memoryview(characters(lines))
+
+
+_AS_TEXT = ("decimal", "time", "date", "datetime", "datetime_tz", "uuid")
+_ESCAPED = bytes(range(32)) + b'"\\'
+
+
+def _words(array: pa.Array, t: ColType) -> pa.Array:
+    """Each value as JSON text; null stays null."""
+    if t.kind in ("int", "bool"):
+        return array.cast(pa.string())
+    text = array
+    if t.kind in _AS_TEXT and not (t.kind.startswith("date") and _far(array, t)):
+        text = array.cast(pa.string())
+    elif t.kind not in ("str", "json"):
+        return _one_by_one(_plain(array, t))
+    data = characters(text)
+    if len(data.translate(None, _ESCAPED)) < len(data):
+        return _one_by_one(text.to_pylist())
+    return pc.binary_join_element_wise('"', text, '"', "")
+
+
+def _one_by_one(values: list[Any]) -> pa.Array:
+    return pa.array([None if v is None else _json.encode(v).decode() for v in values], pa.string())
 
 
 def _plain(array: pa.Array, t: ColType) -> list[Any]:
@@ -116,13 +145,26 @@ _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # 0001-01-01 to 999
 
 def _moments(array: pa.Array, t: ColType) -> list[Any]:
     """ISO text; days and microseconds from 1970 where a year has not four digits."""
-    numbers = array.cast(pa.int32()).cast(pa.int64()) if t.kind == "date" else array.cast(pa.int64())
-    low, high = (y // 86_400_000_000 for y in _YEARS) if t.kind == "date" else _YEARS
     texts: list[Any] = array.cast(pa.string()).to_pylist()
-    ends = pc.min_max(numbers).as_py()
-    if ends["min"] is None or (ends["min"] >= low and ends["max"] <= high):
+    if not _far(array, t):
         return texts
+    numbers, low, high = _since_1970(array, t)
     return [n if n is not None and not low <= n <= high else v for v, n in zip(texts, numbers.to_pylist(), strict=True)]
+
+
+def _since_1970(array: pa.Array, t: ColType) -> tuple[pa.Array, int, int]:
+    """Days or microseconds, and between which of them a year has four digits."""
+    low, high = _YEARS
+    if t.kind == "date":
+        return array.cast(pa.int32()).cast(pa.int64()), low // 86_400_000_000, high // 86_400_000_000
+    return array.cast(pa.int64()), low, high
+
+
+def _far(array: pa.Array, t: ColType) -> bool:
+    """Whether some year has not four digits."""
+    numbers, low, high = _since_1970(array, t)
+    ends = pc.min_max(numbers).as_py()
+    return ends["min"] is not None and not (low <= ends["min"] and ends["max"] <= high)
 
 
 _lines = msgspec.json.Decoder(list[Any])
