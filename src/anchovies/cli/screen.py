@@ -125,6 +125,8 @@ def count(number: int, what: str) -> str:
 def failures(result: SessionResult) -> list[tuple[str, str | None]]:
     """(message, hint) of what failed: each table, then the session if that says something else."""
     found = [(t.err_msg if t.tbl in t.err_msg else f"{t.tbl}: {t.err_msg}", t.hint) for t in result.tables if t.err_msg]
+    if result.err_type == "TableFailures" and found:
+        return found  # each has been told
     if result.err_msg and not any(result.err_msg in (t.err_msg, f"{t.tbl}: {t.err_msg}") for t in result.tables):
         found.append((result.err_msg, result.hint))
     return found

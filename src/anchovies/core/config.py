@@ -126,7 +126,7 @@ def _named(tbl: str, where: str) -> None:
     try:
         check_name(tbl, "table")
     except ConfigError as e:
-        raise ConfigError(f"{where}: {e.message}", hint=e.hint) from None
+        raise ConfigError(f"{where.removesuffix('.' + tbl)}: {e.message}", hint=e.hint) from None
 
 
 def _map(value: Any, where: str) -> Node:

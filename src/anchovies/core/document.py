@@ -48,7 +48,7 @@ def parse_document(text: str, name: str, fill: Fill = str) -> Any:
     Raises ConfigError that names file, line and column.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ConfigError(f"{name}: longer than 1 MiB", file=name)
+        raise ConfigError(f"{name}: longer than 1 MiB", hint="tables are described in it, rows do not belong there", file=name)
     if text.lstrip().startswith("{"):
         value = _json(text, name, fill)
         if value is not None:
@@ -58,7 +58,9 @@ def parse_document(text: str, name: str, fill: Fill = str) -> Any:
     except yaml.MarkedYAMLError as e:
         mark: Any = e.problem_mark or e.context_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ConfigError(f"{name}{at}: {e.problem or e.context or 'this is not YAML'}", file=name) from None
+        problem = str(e.problem or e.context or "this is not YAML")
+        hint = "indent with spaces: YAML takes no tabs" if "cannot start any token" in problem and "\t" in text else None
+        raise ConfigError(f"{name}{at}: {problem}", hint=hint, file=name) from None
     except yaml.YAMLError as e:
         raise ConfigError(f"{name}: this is not YAML: {str(e).splitlines()[0]}", file=name) from None
 
@@ -101,7 +103,8 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             self.fail(event, "aliases and anchors (*name, &name) are not allowed", "write the value out where it is needed")
         if event.tag not in (None, "!", _STR):
-            self.fail(event, f"the tag {event.tag} is not allowed")
+            shown = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self.fail(event, f"the tag {shown} is not allowed: nothing here is code", "write a plain text, number, list or map")
         if depth > MAX_DEPTH:
             self.fail(event, f"nested deeper than {MAX_DEPTH} levels")
 
@@ -115,7 +118,8 @@ class _Builder:
                 self.fail(event, "a key must be a text")
             self.check(event, depth)
             if event.value in node:
-                self.fail(event, f"the key {event.value!r} stands here twice")
+                first = marks[event.value][0]
+                self.fail(event, f"the key {event.value!r} stands here twice (first in line {first})", "take one of them away")
             start: Any = event.start_mark
             marks[event.value] = (start.line + 1, start.column + 1)
             node[event.value] = self.value(next(self.events), depth + 1)

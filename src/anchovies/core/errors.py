@@ -45,7 +45,14 @@ class ConfigError(AnchovyError):
 
 
 class RetryableError(AnchovyError):
-    """The same call may succeed when it is made again."""
+    """The same call may succeed when it is made again.
+
+    `patient=True`: as often as the deadline allows, because somebody else has what we need and will give it back.
+    """
+
+    @property
+    def patient(self) -> bool:
+        return bool(self.where.get("patient"))
 
 
 class StoreUnavailable(RetryableError):

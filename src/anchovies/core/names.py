@@ -14,5 +14,5 @@ def check_name(name: str, what: str) -> str:
         else None
     )  # fmt: skip
     if bad:
-        raise ConfigError(f"{what} {name!r} {bad}", hint=f"take a {what} of letters, digits, '_', '-' and '.'")
+        raise ConfigError(f"{what} {name!r} {bad}", hint="a name is made of letters, digits, '_', '-' and '.'")
     return name

@@ -13,6 +13,8 @@ from anchovies.core.errors import ConfigError
 from anchovies.core.plugininfo import PluginInfo, find_plugin, find_plugins
 from anchovies.core.suggest import did_you_mean
 
+#: plugins of later versions
+LATER = ("azblob", "s3", "gcs", "http", "kafka", "kinesis", "lake", "singer", "dbt", "ray")
 _FORMS = "an operator is written sftp.CsvDownloader, mypkg.mod:Cls, or ./file.py:Cls"
 
 
@@ -53,6 +55,8 @@ def resolve_operator(text: str | type, folder: str = ".") -> type:
     module, _, cls = text.rpartition(".")
     if module and not text.startswith(".") and find_spec(module.partition(".")[0]) is not None:
         return _checked(_member(_import(module, text), cls, text), text)
+    if head in LATER:
+        raise ConfigError(f"the plugin {head!r} is not built yet (see CHANGELOG)", hint="`anchovy plugin` lists those that are")
     every = [f"{p.name}.{o}" for p in find_plugins().values() for o in p.operators]
     raise ConfigError(
         f"there is no operator {text!r}", hint=did_you_mean(text, every) or f"{_FORMS}; `anchovy plugin` lists them"

@@ -185,9 +185,11 @@ class FeedRun:
                     raise
             except (StoreUnavailable, StaleSession):
                 raise
-            except RetryableError:
+            except RetryableError as e:
                 tried += 1
                 self._task.with_(retries=self._task.data.get("retries", 0) + 1)
+                if e.patient and self._s.batch.time_left() is not None:
+                    tried = min(tried, self._retry.attempts - 1)
                 if self._s.stop.is_set() or not self._retry.again(tried):
                     raise
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 from anchovies.core.errors import ConfigError
 from anchovies.core.secret import Secret
+from anchovies.core.suggest import nearest
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _REQUIRED: Any = object()
@@ -58,20 +59,24 @@ class Connection:
                 names.setdefault(other, same)
         given = {names.get(k, k): v for k, v in values.items()}
         if extra := [k for k in given if k not in attrs]:
+            meant = nearest(extra[0], names)
             raise ConfigError(
-                f"connection {self.id!r} ({type(self).__name__}) takes no attribute {extra[0]!r}",
-                hint=self.takes(),
+                f"connection {self.id!r} ({type(self).__name__}) takes no attribute {extra[0]!r}: {self.variable(extra[0])}",
+                hint=f"did you mean {self.variable(meant)}?" if meant else self.takes(),
                 connection=self.id,
             )
         if missing := [n for n, (_, spec) in attrs.items() if spec.required and n not in given]:
-            variable = "ACHVY_CNXN__" + ("" if self.id == "default" else f"{self.id.upper()}__") + missing[0].upper()
             raise ConfigError(
-                f"connection {self.id!r} ({type(self).__name__}) needs {missing[0]!r}: set {variable}",
+                f"connection {self.id!r} ({type(self).__name__}) needs {missing[0]!r}: set {self.variable(missing[0])}",
                 hint=self.takes(),
                 connection=self.id,
             )
         for name, (kind, spec) in attrs.items():
             setattr(self, name, _convert(self.id, name, kind, given[name]) if name in given else spec.default)
+
+    def variable(self, name: str) -> str:
+        """The environment variable of an attribute of this connection, for messages."""
+        return "ACHVY_CNXN__" + ("" if self.id == "default" else f"{self.id.upper()}__") + name.upper()
 
     @classmethod
     def attributes(cls) -> Mapping[str, tuple[type, Attr]]:

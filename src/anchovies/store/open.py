@@ -39,4 +39,10 @@ def open_store(url: str) -> Store:
 def _local(path: str, url: str) -> LocalStore:
     if not path.strip() or "\0" in path:
         raise ConfigError(f"the datastore {url!r} is not a path", hint="name a folder: --datastore /path")
-    return LocalStore(os.path.expanduser(path))
+    folder = os.path.expanduser(path)
+    above = folder
+    while not os.path.lexists(above) and os.path.dirname(above) != above:
+        above = os.path.dirname(above)
+    if os.path.lexists(above) and not os.path.isdir(above):
+        raise ConfigError(f"the datastore {url}: {above} is no folder", hint="name a folder: --datastore /path", path=above)
+    return LocalStore(folder)

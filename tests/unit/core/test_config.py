@@ -81,7 +81,7 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nconfig: {c: [*b, *b]}"
         ("tbls:\n  sales: 5", "config.yaml:2:3: tbls.sales: expected a map, got 5"),
         ("tbls: [sales]", "config.yaml:1:1: tbls: expected a map"),
         ("[1]", "config.yaml: expected a map"),
-        ("tbls:\n  ../../x: {}", "config.yaml:2:3: tbls.../../x: table '../../x' is a path"),
+        ("tbls:\n  ../../x: {}", "config.yaml:2:3: tbls: table '../../x' is a path"),
         ("config: {schemas: {a: 1}}", "config.schemas.a: expected the name of a schema"),
     ],
 )

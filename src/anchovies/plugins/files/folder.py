@@ -54,7 +54,8 @@ class FolderPlace:
 
     def _real(self, path: str) -> str:
         real = os.path.join(self._root, path.lstrip("/"))
-        if not os.path.realpath(os.path.dirname(real)).startswith(os.path.realpath(self._root)):
+        root = os.path.realpath(self._root)
+        if os.path.commonpath((root, os.path.realpath(os.path.dirname(real)))) != root:
             raise SourceError(f"{path} leaves the folder of the connection through a link", file=path)
         return real
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +72,14 @@ class SftpConnection(Connection):
 
     def _connect(self) -> None:
         where = self.address
-        keys = HostKeys(where, self.known_hosts, self.host_key)
+        keys = HostKeys(where, self.known_hosts, self.host_key, self.variable("host_key"))
         options = self._login(where)
         try:
             found = self.loop.call(self._dial(where, keys, options), self.timeout, f"sftp server {where.shown}")
         except AnchovyError:
             raise
         except Exception as e:
-            raise connect_error(e, where, keys) from None
+            raise connect_error(e, where, keys, self.variable) from None
         self._ssh, self._sftp = found
 
     def _login(self, where: Address) -> dict[str, Any]:
@@ -141,7 +142,7 @@ async def _abort(ssh: asyncssh.SSHClientConnection) -> None:
         await ssh.wait_closed()
 
 
-def connect_error(e: Exception, where: Address, keys: HostKeys) -> AnchovyError:
+def connect_error(e: Exception, where: Address, keys: HostKeys, variable: Callable[[str], str]) -> AnchovyError:
     """What went wrong, in our words: nothing of it shows the URI."""
     import asyncssh
 
@@ -150,17 +151,19 @@ def connect_error(e: Exception, where: Address, keys: HostKeys) -> AnchovyError:
     if isinstance(e, asyncssh.PermissionDenied):
         user = f" {where.user!r}" if where.user else ""
         return ConfigError(
-            f"{where.shown} did not let user{user} in: wrong user, password or key", hint="look at URI, PASSWORD, PPK_PATH"
+            f"{where.shown} did not let user{user} in: wrong user, password or key",
+            hint=f"look at {variable('uri')} (write special characters as %XX), {variable('password')}, {variable('ppk_path')}",
         )
     if isinstance(e, asyncssh.KeyExchangeFailed):
         return ConfigError(f"{where.shown}: no common way to encrypt: {e.reason}")
     if isinstance(e, TimeoutError | asyncio.TimeoutError):
         return RetryableError(
-            f"{where.shown}: no answer while connecting", hint="look at host, port and firewall; TIMEOUT sets how long to wait"
+            f"{where.shown}: no answer while connecting",
+            hint=f"look at host, port and firewall; {variable('timeout')} sets how long to wait",
         )
     if isinstance(e, OSError):
         why = os.strerror(e.errno) if e.errno and e.errno > 0 else (e.strerror or "the name is not known")
-        return RetryableError(f"{where.shown} cannot be reached: {why}", hint="look at host and port")
+        return RetryableError(f"{where.shown} cannot be reached: {why}", hint=f"look at host and port in {variable('uri')}")
     if isinstance(e, asyncssh.ChannelOpenError):
         return ConfigError(f"{where.shown} lets us in, but offers no SFTP")
     if isinstance(e, asyncssh.Error):

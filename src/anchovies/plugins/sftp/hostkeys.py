@@ -18,8 +18,9 @@ CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@opens
 class HostKeys:
     """What this connection trusts, and the key that it was offered."""
 
-    def __init__(self, address: Address, known_hosts: str, pinned: str | None) -> None:
+    def __init__(self, address: Address, known_hosts: str, pinned: str | None, variable: str = "ACHVY_CNXN__HOST_KEY") -> None:
         self._address = address
+        self._variable = variable
         self._file = Path(known_hosts).expanduser()
         self.pinned = _pin(pinned) if pinned else None
         self.offered: asyncssh.SSHKey | None = None
@@ -48,7 +49,7 @@ class HostKeys:
         if self.pinned:
             return ConfigError(
                 f"{shown} has the host key {seen}, not the pinned {self.pinned}: refused. This may be another machine",
-                hint="ask whoever runs the server before you change HOST_KEY",
+                hint=f"ask whoever runs the server before you change {self._variable}",
             )
         if any(self.lookup(self._address.host, "", self._address.port)[:3]):
             return ConfigError(
@@ -58,7 +59,7 @@ class HostKeys:
             )
         return ConfigError(
             f"{shown} is not known; its host key is {seen}",
-            hint=f"if that is right, run: anchovy plugin sftp trust {shown}   or set: ACHVY_CNXN__HOST_KEY={seen}",
+            hint=f"if that is right, run: anchovy plugin sftp trust {shown}   or set: {self._variable}={seen}",
         )
 
 

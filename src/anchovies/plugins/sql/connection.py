@@ -34,10 +34,11 @@ class DbConnection(Connection):
         scheme = self.url.reveal().split(":", 1)[0].lower()
         kind = {"postgres": "postgresql", "postgresql+psycopg": "postgresql"}.get(scheme, scheme)
         if kind not in CLASSES or "://" not in self.url.reveal():
-            shown = scheme if scheme.replace("+", "").isalnum() and "://" in self.url.reveal() else "this URL"
+            known = scheme.replace("+", "").isalnum() and "://" in self.url.reveal()
+            wrong = f"loading into {scheme} is not built yet" if known else "its URL names no database"
             raise ConfigError(
-                f"connection {self.id!r}: loading into {shown} is not built yet",
-                hint=f"what there is: {BUILT}",
+                f"connection {self.id!r}: {wrong}",
+                hint=f"set {self.variable('url')} to one of: {BUILT}",
                 connection=self.id,
             )
         return kind

@@ -59,7 +59,7 @@ def test_names_that_would_be_one_are_refused() -> None:
 
 @pytest.mark.parametrize("url", ["mysql://u:pw@h/d", "oracle://h", "nonsense", "u:pw@h"])
 def test_other_databases_are_not_built_yet(url: str) -> None:
-    with pytest.raises(ConfigError, match="not built yet") as caught:
+    with pytest.raises(ConfigError, match="not built yet|names no database") as caught:
         cnxn(url).check()
     assert "duckdb:///path" in str(caught.value.hint)
     assert "pw" not in f"{caught.value}{caught.value.hint}"

@@ -227,7 +227,11 @@ def _translated(path: str) -> Iterator[None]:
         if "lock" in text.lower():
             pid = re.search(r"PID (\d+)", text)
             who = f" (process {pid[1]})" if pid else ""
-            raise RetryableError(f"the DuckDB file {path} is open in another process{who}; DuckDB serves one at a time") from e
+            raise RetryableError(
+                f"the DuckDB file {path} is open in another process{who}, and DuckDB serves one at a time",
+                hint="close it there; -t 15m would have this run wait for up to 15 minutes",
+                patient=True,
+            ) from e
         if "not a valid duckdb" in text.lower():
             raise ConfigError(f"{path} is not a DuckDB database", hint="mend the URL, or take the file away") from e
         raise ConfigError(f"the DuckDB file {path} cannot be opened or written: {text.splitlines()[0]}") from e

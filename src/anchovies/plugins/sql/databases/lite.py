@@ -152,7 +152,11 @@ def _translated(path: str) -> Iterator[None]:
     except sqlite3.Error as e:
         code = getattr(e, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise RetryableError(f"the SQLite file {path} is in use by another process: {e}") from e
+            raise RetryableError(
+                f"the SQLite file {path} is in use by another process: {e}",
+                hint="end its transaction there; -t 15m would have this run wait for up to 15 minutes",
+                patient=True,
+            ) from e
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise ConfigError(
                 f"the SQLite file {path} cannot be written: {e}", hint="look at its permissions, and its folder's"

@@ -305,4 +305,6 @@ def _refused(e: Exception, where: str, connection: str) -> Exception:
         return ConfigError(
             f"connection {connection!r}: {where} refuses us: {text}", hint="look at user, password and database in its URL"
         )
-    return RetryableError(f"connection {connection!r}: {where} does not answer: {text}")
+    return RetryableError(
+        f"connection {connection!r}: {where} does not answer: {text}", hint="is it running? Look at host and port in its URL"
+    )
