@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,21 +52,24 @@ class BatchRun:
 
     def phase(self, phase: Phase, tbl: str | None = None, **given: Any) -> None:
         """Run the hooks of one phase, each as it was marked, as one task. Raises what a hook raised."""
-        hooks = self._s.routes.hooks(phase, tbl)
-        if not hooks:
+        if not self._s.routes.hooks(phase, tbl):
             return
         task = RunTask(phase.upper(), tbl, self._s.clock)
-        known = self._s.batch.tbls.get(tbl) if tbl else None
-        given = {"task": task, "batch": self._s.batch, "session": self._s.session, "tbl": known, "table": tbl, **given}
         try:
-            with entered(self.context(task)), self._s.stop.nudges:
-                for name in hooks:
-                    call(getattr(self._s.operator, name), given)
+            self._hooks(phase, task, given)
         except BaseException as e:
             task.failed(self._s.stop.meaning(e))
             raise
         finally:
             self.record(task)
+
+    def _hooks(self, phase: Phase, task: RunTask, given: Mapping[str, Any]) -> None:
+        s, tbl = self._s, task.tbl
+        known = s.batch.tbls.get(tbl) if tbl else None
+        given = {"task": task, "batch": s.batch, "session": s.session, "tbl": known, "table": tbl, **given}
+        with entered(self.context(task)), s.stop.nudges:
+            for name in s.routes.hooks(phase, tbl):
+                call(getattr(s.operator, name), given)
 
     def table(self, tbl: str, work: Callable[[RunTask], Iterable[TableResult]], allow_failure: bool = False) -> None:
         """Run one table's task. A failure is written down; it is raised again only if nothing else of the batch can run."""
@@ -75,7 +78,7 @@ class BatchRun:
         error: BaseException | None = None
         results: list[TableResult] = []
         try:
-            self.phase("tbl", tbl)
+            self._hooks("tbl", task, {})
             self.publish_settings()
             results = list(work(task))
         except BaseException as e:

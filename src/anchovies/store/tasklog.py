@@ -34,6 +34,7 @@ class TaskLog:
     def __init__(self, store: Store, home: Home, session: str) -> None:
         self._store, self._home, self._session = store, home, session
         self.records: list[TaskRecord] = []
+        self._written: set[int] = set()
 
     def add(self, record: TaskRecord) -> None:
         self.records.append(record)
@@ -43,11 +44,14 @@ class TaskLog:
         return any(r.status == "ERR" for r in self.records)
 
     def write(self, batch: int) -> None:
-        """Keep what was added since the last write. Raises StoreUnavailable."""
+        """Keep what was added since the last write, in an object of its own (the next free number). Raises StoreUnavailable."""
         if not self.records:
             return
+        while batch in self._written:
+            batch += 1
         lines = msgspec.json.Encoder(enc_hook=str).encode_lines(self.records)
         self._store.put(self._home.task_log(self._session, batch), lines)
+        self._written = {n for n in (*self._written, batch) if n >= batch - 1}
         self.records = []
 
 
