@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -38,6 +39,7 @@ def session(given: Given, arm: Any) -> int:
     """Run the session in this process, tell about it as the settings say, and return its exit code."""
     operator = given.operator()
     api = import_module("anchovies.engine.api")
+    _rare_collections()
     abandoned: list[object] = []
     hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append)
     screen = screen_for(given.settings)
@@ -48,6 +50,12 @@ def session(given: Given, arm: Any) -> int:
         sys.stdout.flush()
         os._exit(result.exit_code)
     return int(result.exit_code)
+
+
+def _rare_collections() -> None:
+    """Rows are many small objects that die young without cycles: looking for cycles every 700 of them took a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _killed(given: Given) -> None:

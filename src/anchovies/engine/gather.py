@@ -18,7 +18,7 @@ from anchovies.engine.limits import Nudge
 MAX_ROWS = 2_000  # few enough that rows are still in the processor's cache when they become columns (measured: 1.5 x)
 MAX_BYTES = 8 << 20
 MAX_SECONDS = 1.0
-_SAMPLE = 16
+_FIRST, _SAMPLE = 16, 64
 
 Mark = tuple[int, tuple[object, ...]]
 TakeActions = Callable[[], Sequence[object]]
@@ -168,9 +168,9 @@ class _Run:
         self._marks.append((len(self.rows), tuple(actions)))
 
     def is_full(self) -> bool:
-        """Look at the newest row: every one of the first few, then one of 16 for all of them."""
+        """Look at the newest row: every one of the first few, then one of 64 for all of them."""
         count = len(self.rows)
-        step = 1 if count < _SAMPLE else _SAMPLE
+        step = 1 if count < _FIRST else _SAMPLE
         self._bytes += step * _weight(self.rows[-1])
         self.look_at = min(count + step, self._bounds.rows)
         return count >= self._bounds.rows or self._bytes >= self._bounds.bytes
