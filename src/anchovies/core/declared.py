@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -84,8 +83,13 @@ def _user(values: Values, env: Mapping[str, str]) -> str:
         return f"uid{os.getuid()}"
 
 
+def hostname() -> str:
+    """The name of this machine (as `socket.gethostname()`, without loading sockets)."""
+    return os.uname().nodename
+
+
 def _id(values: Values, env: Mapping[str, str]) -> str:
-    return f"{socket.gethostname()}:{env.get('ACHVY_PORT') or 0}"
+    return f"{hostname()}:{env.get('ACHVY_PORT') or 0}"
 
 
 def _datastore(values: Values, env: Mapping[str, str]) -> str:

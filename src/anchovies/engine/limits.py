@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from dataclasses import dataclass
 
@@ -94,7 +93,7 @@ class Nudges:
             if self._given or self._inside is None:
                 return self._given
             self._given = True
-            _raise_in(self._inside, ctypes.py_object(Nudge))
+            _raise_in(self._inside, Nudge)
             return True
 
     def __enter__(self) -> None:
@@ -108,5 +107,8 @@ class Nudges:
             _raise_in(inside, None)  # given at the last moment and not raised yet: whoever goes on sees the stop itself
 
 
-def _raise_in(thread: int, error: object) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+def _raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Set, or take back, what a thread will raise next."""
+    import ctypes  # only here: a run that ends by itself never needs it
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None if error is None else ctypes.py_object(error))

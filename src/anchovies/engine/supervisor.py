@@ -5,19 +5,20 @@ Work that sits in a C call with the interpreter's lock cannot be ended from insi
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 ARM = struct.Struct("d")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 LOOK = 1.0
+TIMED_OUT = 3
 
 
 def supervise(
@@ -41,6 +42,8 @@ def supervise(
 
 def _in_child(child: Callable[[Callable[[float | None], None]], int], pipe: int, parent: int) -> int:
     os.setpgid(0, 0)
+    import ctypes  # a run without a deadline never needs it
+
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return 1  # it died before we could ask to be told
@@ -92,22 +95,27 @@ class _Parent:
             if (code := self._poll()) is not None:
                 return code
             time.sleep(0.005)
-        if until is None:
-            return _exit_code(os.waitpid(self._pid, 0)[1])
-        return self._kill()
+        return self._kill() if until is not None else _exit_code(os.waitpid(self._pid, 0)[1])
 
     def _poll(self) -> int | None:
         done, status = os.waitpid(self._pid, os.WNOHANG)
-        return _exit_code(status) if done else None
+        if not done:
+            return None
+        code = _exit_code(status)
+        if code == TIMED_OUT:
+            self._kill_group()
+        return code
+
+    def _kill_group(self) -> None:
+        """End the child and all that it started and left."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)
 
     def _kill(self) -> int:
-        try:
-            os.killpg(self._pid, signal.SIGKILL)
-        except ProcessLookupError:
-            os.kill(self._pid, signal.SIGKILL)
+        self._kill_group()
         os.waitpid(self._pid, 0)
         self._on_kill()
-        return 3
+        return TIMED_OUT
 
 
 def _exit_code(status: int) -> int:
