@@ -10,8 +10,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ class Run:
         """To the whole group, if it still runs."""
         if self.code is None:
             os.killpg(self.process.pid, signum)
+
+    def stop(self) -> None:
+        """SIGSTOP, and wait until it stands still."""
+        self.signal(signal.SIGSTOP)
+        while self.code is None and Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.005)
 
     def kill(self) -> bool:
         """SIGKILL to the whole group. True: it was running, and died of it."""
@@ -124,9 +131,8 @@ class World:
         self.runs.append(run)
         return run
 
-    def download(self, *args: str, many: bool = True, **more: Any) -> Run:
-        """A run of the oracle. `many`: a commit at every mark, or nearly."""
-        small = ["--commit-bytes", "1"] if many else []
+    def download(self, *args: str, small: Sequence[str] = ("--commit-bytes", "1"), **more: Any) -> Run:
+        """A run of the oracle; with `small` as it is, a commit at every mark, or nearly."""
         return self.spawn(
             "start", "-op", "./oracle.py:Ints", "--config-file", "tables.yaml", "-i", "oracle", *small, *args, **more
         )
@@ -212,6 +218,16 @@ class World:
                 assert [(r[0], r[1]) for r in rows] == oracle.firsts(logged[name]), f"{kind}, {name}: not the log's _seq"
                 assert {r[2] for r in rows} == {None}
         assert {r[0] for r in self.query(kind, "SELECT twice - 2 * i FROM {t}b")} == {0}
+
+    def check_receipts(self, kind: str, uploader: str, n: int) -> None:
+        """An uploader's own log is whole, and says no more than what the database holds: it may lag, it never leads."""
+        loaded = [x for r in oracle.records(self.store, self.home(uploader)) for x in r.change.loaded]
+        stands = dict(self.query(kind, f"SELECT source_tbl, slot FROM {self.positions(kind)}"))
+        for name in oracle.TABLES:
+            mine = [x for x in loaded if x.tbl == name]
+            assert all(a.end <= b.start < b.end for a, b in pairwise(mine)), f"{uploader}, {name}: a receipt twice"
+            assert mine[-1].end <= stands[name]
+            assert sum(x.counts.get("inserted", 0) for x in mine) <= n
 
     def count(self, kind: str, table: str) -> tuple[int, int, int]:
         """(rows, different numbers, greatest)."""

@@ -95,7 +95,7 @@ def test_a_broken_downloader_is_caught(world, entry, broken: str) -> None:  # ty
 def test_a_log_that_does_not_fence_is_caught(world, until, entry, broken: str) -> None:  # type: ignore[no-untyped-def]
     zombie = world.download("-e", "ints", n=N, pace=0.1, step=10, lease=False, entry=entry(ZOMBIES[broken]))
     until(lambda: world.slots() > 0)
-    zombie.signal(signal.SIGSTOP)
+    zombie.stop()
     heir = world.download(n=N, task=N, step=4, lease=False)
     assert heir.wait() == 0, heir.said
     zombie.signal(signal.SIGCONT)
