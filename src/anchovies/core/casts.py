@@ -165,7 +165,11 @@ def _bool_of(array: pa.Array, storage: pa.DataType) -> pa.Array:
 
 def _as_text(array: pa.Array, storage: pa.DataType) -> pa.Array:
     """The text that Python and ISO 8601 have for a value: from it the value can be read back."""
-    return each(array, lambda v: v.isoformat() if hasattr(v, "isoformat") else repr(v) if isinstance(v, float) else str(v), storage)
+    return each(array, _text, storage)
+
+
+def _text(value: Any) -> str:
+    return str(value.isoformat()) if hasattr(value, "isoformat") else repr(value) if isinstance(value, float) else str(value)
 
 
 def _bool_as_text(array: pa.Array, storage: pa.DataType) -> pa.Array:

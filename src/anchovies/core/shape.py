@@ -19,8 +19,9 @@ Types = Mapping[str, ColType]
 
 
 def join_types(a: Types, b: Types, *, from_text: bool = False) -> dict[str, ColType]:
-    """The columns of both: those of `a` in their order, then the new ones of `b`; each type wide enough for both (see `types.join`)."""
-    return {**{n: join(t, b[n], from_text=from_text) if n in b else t for n, t in a.items()}, **{n: t for n, t in b.items() if n not in a}}
+    """The columns of both: those of `a` in their order, then the new ones of `b`; each type wide enough for both."""
+    both = {n: join(t, b[n], from_text=from_text) if n in b else t for n, t in a.items()}
+    return {**both, **{n: t for n, t in b.items() if n not in a}}
 
 
 def evolve(tbl: Tbl, known: Types, found: Types) -> dict[str, ColType]:
