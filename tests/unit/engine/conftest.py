@@ -75,12 +75,12 @@ class Place:
                 found.setdefault(unit, []).extend(rows[start:end])
         return list(found.values())
 
-    def keys(self) -> list[str]:
+    def objects(self) -> list[str]:
         """Every object of the store but for leases, which every run rewrites."""
         return [e.key for e in self.store.list("") if not e.key.endswith("/lease.json")]
 
     def named(self, path: str) -> list[str]:
-        return [k for k in self.keys() if path in k]
+        return [k for k in self.objects() if path in k]
 
 
 @pytest.fixture

@@ -110,10 +110,10 @@ def test_a_run_with_nothing_new_leaves_nothing(place: Any) -> None:
             cursor.set(1)
 
     place.run(Once)
-    before = place.keys()
+    before = place.objects()
     result = place.run(Once)
     assert (result.commits, result.status, result.tables[0].rows) == (0, "ok", 0)
-    assert place.keys() == before
+    assert place.objects() == before
     lease = place.store.get("tester/a/$log/lease.json")
     assert b'"quiet":{"count":1' in lease
 
@@ -127,9 +127,9 @@ def test_a_quiet_first_run_publishes_the_table_and_no_more(place: Any) -> None:
     place.run(Empty)
     assert place.state().tables["t"]["name"] == "t"
     assert not place.named("/data/")
-    before = place.keys()
+    before = place.objects()
     assert place.run(Empty).commits == 0
-    assert place.keys() == before
+    assert place.objects() == before
 
 
 def test_a_changed_definition_is_published_without_rows(place: Any) -> None:

@@ -93,10 +93,10 @@ def test_sinks_get_what_is_new_once(place: Any, sinks: type[Sinks]) -> None:
     place.run(Feed)
     place.run(sinks, id="up", upstream=["a"])
     assert sorted(sinks.got) == [*(("t", n) for n in range(5)), ("u", 100)]
-    before = place.keys()
+    before = place.objects()
     result = place.run(sinks, id="up", upstream=["a"])
     assert (result.commits, len(sinks.got)) == (0, 6)
-    assert place.keys() == before
+    assert place.objects() == before
     place.run(Feed)
     place.run(sinks, id="up", upstream=["a"])
     assert [n for t, n in sinks.got if t == "t"] == list(range(10))
@@ -233,11 +233,11 @@ def test_several_upstreams_and_those_of_other_users(place: Any, sinks: type[Sink
 )
 def test_mistakes_are_exit_2(place: Any, sinks: type[Sinks], settings: dict[str, Any], says: str) -> None:
     place.run(Feed)
-    before = place.keys()
+    before = place.objects()
     with pytest.raises(ConfigError, match=says) as caught:
         place.run(sinks, id="up", **settings)
     assert caught.value.exit_code == 2
-    assert [k for k in place.keys() if k not in before and "task_logs" not in k] == []
+    assert [k for k in place.objects() if k not in before and "task_logs" not in k] == []
 
 
 def test_a_missing_upstream_may_be_allowed(place: Any, sinks: type[Sinks]) -> None:

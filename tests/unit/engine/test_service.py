@@ -1,0 +1,197 @@
+"""A service: batches until it is stopped, backing off after failures, quiet when there is nothing, no growth."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from anchovies.core.config import Config
+from anchovies.core.errors import AnchovyExecutionTimeout, ConfigError, Stopped
+from anchovies.core.settings import resolve
+from anchovies.engine.events import Event, silent
+from anchovies.engine.limits import stopped_by
+from anchovies.engine.session import SessionRun
+from anchovies.sdk import Connection, Downloader, batch, context, on_task, source
+
+
+def service(place: Any, operator: type, stop_after: int, listener: Any = silent, **settings: Any) -> SessionRun:
+    """Run a service in this thread until `stop_after` batches have ended; then it is told to stop, as SIGTERM does."""
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": 0, **settings}
+    ended = 0
+
+    def listen(event: Event) -> None:
+        nonlocal ended
+        listener(event)
+        if event.kind == "batch_ended":
+            ended += 1
+            if ended == stop_after:
+                run.stop.set(stopped_by(15, "SIGTERM"))
+
+    run = SessionRun(operator, resolve(given, {}, Config()), Config(), {}, listen, place.store)
+    run.work()
+    return run
+
+
+class Counting(Downloader):
+    @source("t")
+    def t(self) -> Any:
+        cursor = context().checkpoint("n")
+        n = cursor.get(0)
+        if n < 3:
+            yield {"n": n, "batch": batch().id}
+            cursor.set(n + 1)
+
+
+def test_batches_until_it_is_stopped_and_that_is_well(place: Any) -> None:
+    run = service(place, Counting, 5)
+    result = run.result
+    assert (result.status, result.exit_code, result.batches, result.commits) == ("ok", 0, 5, 3)
+    assert [(t.tbl, t.rows, t.kept) for t in result.tables] == [("t", 3, 3)]
+    assert place.rows("t") == [{"n": n, "batch": n + 1} for n in range(3)]
+
+
+def test_quiet_batches_of_a_busy_service_write_nothing(place: Any) -> None:
+    service(place, Counting, 8)
+    assert len(place.named("$task_logs")) == 3
+    assert place.store.get("tester/a/$checkpoints/n.json").count(b'"value": 3')
+
+
+def test_a_stop_in_the_middle_of_a_batch_commits_whole_units_and_is_well(place: Any) -> None:
+    class Stopping(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            for n in range(100):
+                yield [{"n": n}]
+                context().checkpoint("n").set(n)
+                if n == 10:
+                    run.stop.set(stopped_by(15, "SIGTERM"))
+                    batch().check()
+
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True}
+    run = SessionRun(Stopping, resolve(given, {}, Config()), Config(), {}, silent, place.store)
+    run.work()
+    assert (run.result.status, run.result.exit_code) == ("ok", 0)
+    assert isinstance(run.error, Stopped)
+    assert [r["n"] for r in place.rows("t")] == list(range(11))
+    assert place.checkpoint("n") == 10
+
+
+@pytest.mark.parametrize("where", ["source", "xopen"])
+def test_failures_back_off_and_go_on(place: Any, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    real = SessionRun._pause
+    monkeypatch.setattr(SessionRun, "_pause", lambda self, failures: pauses.append(real(self, failures)) or 0)
+
+    class Failing(Downloader):
+        @on_task("xopen")
+        def on_xopen(self) -> None:
+            if where == "xopen" and batch().id < 6:
+                raise RuntimeError("not yet")
+
+        @source("t")
+        def t(self) -> Any:
+            if where == "source" and batch().id < 6:
+                raise RuntimeError("not yet")
+            yield {"n": batch().id}
+            context().checkpoint("n").set(1)
+
+    run = service(place, Failing, 7, interval=10)
+    assert (run.result.exit_code, run.result.batches) == (0, 7)
+    assert pauses == [10, 20, 40, 80, 100, 10]  # the stop came before a seventh
+    assert [r["n"] for r in place.rows("t")] == [6, 7]
+
+
+def test_a_configuration_that_cannot_work_ends_a_service(place: Any) -> None:
+    class Nothing(Downloader):
+        pass
+
+    run = service(place, Nothing, 3)
+    assert run.result.exit_code == 2
+    assert isinstance(run.error, ConfigError)
+    assert run.result.batches == 1
+
+
+def test_no_time_is_counted_between_batches(place: Any) -> None:
+    armed: list[float | None] = []
+
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": 0, "execution_timeout": 1000}
+    run = SessionRun(Counting, resolve(given, {}, Config()), Config(), {}, silent, place.store)
+    run.on_arm = armed.append
+    run.stop.wait = lambda seconds: run.result.batches == 3  # type: ignore[method-assign]
+    run.work()
+    assert [a is None for a in armed] == [False, True] * 3
+
+
+def test_a_timeout_ends_a_service(place: Any) -> None:
+    class Slow(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            run.deadline.at = 0.0
+            batch().check()
+            yield {}
+
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "execution_timeout": 1000}
+    run = SessionRun(Slow, resolve(given, {}, Config()), Config(), {}, silent, place.store)
+    run.work()
+    assert (run.result.status, run.result.exit_code) == ("timeout", 3)
+    assert isinstance(run.error, AnchovyExecutionTimeout)
+
+
+def test_connections_close_after_each_batch(place: Any) -> None:
+    said: list[str] = []
+
+    class Door(Connection):
+        def open(self) -> None:
+            said.append("open")
+
+        def close(self) -> None:
+            said.append("close")
+
+    class Using(Downloader):
+        connection_cls = Door
+
+        @source("t")
+        def t(self) -> Any:
+            assert self.cnxn is self.cnxn
+            return iter(())
+
+    service(place, Using, 3)
+    assert said == ["open", "close"] * 3
+
+
+def test_other_threads_see_the_batch_that_runs(place: Any) -> None:
+    seen: list[int] = []
+
+    class Threaded(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            other = threading.Thread(target=lambda: seen.append(batch().id))
+            other.start()
+            other.join()
+            return iter(())
+
+    service(place, Threaded, 3)
+    assert seen == [1, 2, 3]
+
+
+def test_a_hundred_batches_take_no_more_memory_than_twenty(place: Any) -> None:
+    sizes: list[int] = []
+
+    class Always(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            return iter(())
+
+    def measure(event: Event) -> None:
+        if event.kind == "batch_ended":
+            sizes.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        service(place, Always, 100, listener=measure)
+    finally:
+        tracemalloc.stop()
+    assert sizes[99] - sizes[19] < 60_000, sizes[::20]
