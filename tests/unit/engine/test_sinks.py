@@ -32,8 +32,7 @@ class Chain(Orders):
     @sink("orders", streaming=True)
     def lines(self, stream: Stream) -> Any:
         for order in stream:
-            for line in order["lines"] or ():
-                yield line
+            yield from order["lines"] or ()
 
 
 def test_a_streaming_chain_is_committed_with_its_source(place: Any) -> None:
