@@ -16,6 +16,8 @@ from anchovies.store.keys import Home
 from anchovies.store.open import open_store
 from anchovies.store.record import Record
 
+LEDGER = "ledger:"
+"""Before the name of a ledger: a large set of what was seen (files, ids), which `list` only counts."""
 OPTIONS = (*WHO, "json")
 
 
@@ -48,11 +50,13 @@ def list_(ctx: click.Context, /, **options: Any) -> None:
 @takes(*OPTIONS)
 @click.pass_context
 def get(ctx: click.Context, /, key: str, **options: Any) -> None:
-    """The value of one checkpoint, as JSON."""
-    found = _reader(_given(ctx, options)).state().checkpoints
+    """The value of one checkpoint, or the entries of a ledger (`ledger:<table>`), as JSON."""
+    state = _reader(_given(ctx, options)).state()
+    found: dict[str, Any] = {k: v.value for k, v in state.checkpoints.items()}
+    found |= {f"{LEDGER}{name}": entries for name, entries in state.ledgers.items()}
     if key not in found:
         raise ConfigError(f"there is no checkpoint {key!r}", hint=did_you_mean(key, found, else_list="checkpoints"))
-    say.data(found[key].value)
+    say.data(found[key])
 
 
 @checkpoint.command()
@@ -75,15 +79,21 @@ def _changes(record: Record, key: str | None) -> list[tuple[int, str, str, Any, 
     checkpoints = record.change.checkpoints
     by = f"{record.change.note.who}: {record.change.note.why}" if record.change.note else record.writer.session
     every: dict[str, Any] = {k: v.value for k, v in checkpoints.set.items()} | dict.fromkeys(checkpoints.delete, "(deleted)")
+    for name, ledger in record.change.ledgers.items():
+        every[f"{LEDGER}{name}"] = f"{len(ledger.put)} put, {len(ledger.delete)} deleted"
     return [(record.slot, record.at, k, v, by) for k, v in every.items() if key in (None, k)]
 
 
 def _list(given: Given) -> None:
-    found = _reader(given).state().checkpoints
+    state = _reader(given).state()
+    ledgers = {f"{LEDGER}{name}": len(entries) for name, entries in state.ledgers.items()}
     if given.settings.json:
-        say.data({k: {"value": v.value, "tbls": v.tbls} for k, v in found.items()})
-    elif found:
-        say.table([(k, _short(v.value), ", ".join(v.tbls)) for k, v in sorted(found.items())], ("key", "value", "tables"))
+        every: dict[str, Any] = {k: {"value": v.value, "tbls": v.tbls} for k, v in state.checkpoints.items()}
+        say.data(every | {k: {"entries": n} for k, n in ledgers.items()})
+    elif state.checkpoints or ledgers:
+        rows = [(k, _short(v.value), ", ".join(v.tbls)) for k, v in sorted(state.checkpoints.items())]
+        rows += [(k, f"{n:,} entries", k.removeprefix(LEDGER)) for k, n in sorted(ledgers.items())]
+        say.table(rows, ("key", "value", "tables"))
     else:
         say.out("no checkpoints")
 

@@ -36,9 +36,9 @@ def anchovy(tmp_path: Path):  # type: ignore[no-untyped-def]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("ACHVY_")}
     env = {**clean, "ACHVY_HOME": str(tmp_path / "home"), "LOGNAME": "me", "ACHVY_CNXN__API__TOKEN": "correct-horse"}
 
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "anchovies.cli.main", *args]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
+        return subprocess.run(command, cwd=tmp_path, env=env | more, capture_output=True, text=True, timeout=100)
 
     return run
 
@@ -111,3 +111,14 @@ def test_preview_and_plan_store_nothing(anchovy, tmp_path: Path) -> None:  # typ
     assert planned.returncode == 0, planned.stderr
     assert "numbers" in planned.stdout
     assert not (tmp_path / "home").exists()
+
+
+def test_a_ledger_is_counted_listed_and_shown(anchovy, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    config = '{"tbls": {"files": {"path": "*.csv"}}}'
+    done = anchovy("start", "-op", "files.CsvDownloader", "-i", "f", "-c", config, ACHVY_CNXN__PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "ledger:files" in anchovy("checkpoint", "list", "-i", "f").stdout
+    assert json.loads(anchovy("checkpoint", "-i", "f", "--json").stdout) == {"ledger:files": {"entries": 1}}
+    assert list(json.loads(anchovy("checkpoint", "get", "ledger:files", "-i", "f").stdout)) == ["/a.csv"]
+    assert json.loads(anchovy("checkpoint", "history", "-i", "f", "--json").stdout)[0]["value"] == "1 put, 0 deleted"
