@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib import import_module
 from typing import Any, Protocol, Self
 
@@ -52,6 +53,8 @@ class Lines:
         told = line_of(event)
         if told and LEVELS.index(told[0]) >= self._least:
             say.note(f"{iso(SystemClock().now_us())} {told[0].upper()} {told[1]}")
+            if self._least == 0 and isinstance(error := event.data.get("error"), BaseException):
+                say.note("".join(traceback.format_exception(error)).rstrip())
 
     def conclude(self, result: SessionResult) -> None:
         for message, hint in failures(result):

@@ -53,7 +53,7 @@ def session(given: Given, arm: Any) -> int:
 
 
 def _rare_collections() -> None:
-    """Rows are many small objects that die young without cycles: looking for cycles every 700 of them took a tenth of the time."""
+    """Rows are many small objects that die young without cycles: looking for cycles every 700 of them took long."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
 

@@ -120,5 +120,5 @@ def test_a_ledger_is_counted_listed_and_shown(anchovy, tmp_path) -> None:  # typ
     assert done.returncode == 0, done.stderr
     assert "ledger:files" in anchovy("checkpoint", "list", "-i", "f").stdout
     assert json.loads(anchovy("checkpoint", "-i", "f", "--json").stdout) == {"ledger:files": {"entries": 1}}
-    assert list(json.loads(anchovy("checkpoint", "get", "ledger:files", "-i", "f").stdout)) == ["/a.csv"]
+    assert list(json.loads(anchovy("checkpoint", "get", "ledger:files", "-i", "f").stdout)) == ["a.csv"]
     assert json.loads(anchovy("checkpoint", "history", "-i", "f", "--json").stdout)[0]["value"] == "1 put, 0 deleted"
