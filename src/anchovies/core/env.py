@@ -182,6 +182,14 @@ class Redactor:
     def __call__(self, text: str) -> str:
         return self._pattern.sub("***", text) if self._pattern else text
 
+    def deep(self, value: Any) -> Any:
+        """`value` with every text in it masked, through maps and lists."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, dict):
+            return {k: self.deep(v) for k, v in value.items()}
+        return [self.deep(v) for v in value] if isinstance(value, list) else value
+
 
 def _parts(value: str) -> Iterator[str]:
     """The value itself; of a URL only what is secret in it, so that hosts and paths stay readable."""
@@ -204,4 +212,7 @@ def _forms(value: str) -> Iterator[str]:
     yield quote(value, safe="")
     yield quote_plus(value)
     yield json.dumps(value)[1:-1]
-    yield base64.b64encode(value.encode("utf-8", "surrogateescape")).decode().rstrip("=")
+    raw = value.encode("utf-8", "surrogateescape")
+    for before in range(3):  # `Basic` has user:password in base64, so the value may begin anywhere in a group of three bytes
+        coded = base64.b64encode(bytes(before) + raw).decode().rstrip("=")
+        yield coded[4 if before else 0 : -1 if (before + len(raw)) % 3 else None]

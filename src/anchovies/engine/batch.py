@@ -105,7 +105,7 @@ class BatchRun:
         self.outcome.tables += results
         self.record(task)
         for r in results:
-            self._s.tell("task_ended", r.tbl, status=task.status, **_told(r))
+            self._s.tell("task_ended", r.tbl, status=task.status, error=error, **_told(r))
 
     def _failed(self, error: BaseException, tbl: str, allow_failure: bool) -> None:
         self.error_hooks(error, tbl)

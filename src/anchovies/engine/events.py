@@ -13,7 +13,7 @@ Kind = Literal[
     "progress",  # tbl, rows, bytes (totals of the task so far), position (text or None)
     "committed",  # tbl, rows, bytes, slot
     "loaded",  # tbl, rows, bytes, counts, slot (an uploader's transaction)
-    "task_ended",  # task_type, tbl, status OK/ERR, duration_ms, rows, kept, err_msg, hint
+    "task_ended",  # task_type, tbl, status OK/ERR, duration_ms, rows, kept, err_msg, hint, error (the exception)
     "warning",  # tbl or None, message
     "batch_ended",  # batch
     "session_ended",  # result: SessionResult

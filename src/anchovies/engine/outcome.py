@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, Stopped
 from anchovies.engine.services import phrase
 from anchovies.sdk.result import SessionResult, TableResult
@@ -35,6 +38,13 @@ def settle(result: SessionResult, error: BaseException | None, *, service: bool 
         result.status, result.exit_code = "interrupted", 128 + signum if signum else 1
     else:
         result.status, result.exit_code = "failed", error.exit_code if isinstance(error, AnchovyError) else 1
+
+
+def mask(result: SessionResult, masked: Callable[[Any], Any]) -> None:
+    """Take what `masked` knows as secret out of every message of a result: it is stored, and the lease quotes it."""
+    parts: list[SessionResult | TableResult] = [result, *result.tables]
+    for part in parts:
+        part.err_msg, part.hint, part.warnings = masked(part.err_msg), masked(part.hint), masked(part.warnings)
 
 
 def add_up(sums: list[TableResult], batch: list[TableResult]) -> list[TableResult]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from anchovies import __version__
 from anchovies.core.clock import Clock, SystemClock, iso
 from anchovies.core.config import Config
-from anchovies.core.env import connections_from
+from anchovies.core.declared import hostname
+from anchovies.core.env import Redactor, connections_from
 from anchovies.core.errors import AnchovyError, ConfigError, StaleSession
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
@@ -21,7 +22,7 @@ from anchovies.engine.connections import Connections
 from anchovies.engine.context import Outside, RunBatch, RunContext, RunSession, RunTask
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
-from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, settle
+from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
 from anchovies.engine.services import Services, phrase
@@ -62,7 +63,8 @@ class SessionRun:
         self.deadline = Deadline(self.clock)
         self.done = threading.Event()
         self.log = self._make_log()
-        self.tasklog = TaskLog(store, self.home, self.info.id)
+        self.redact = Redactor.of(env)
+        self.tasklog = TaskLog(store, self.home, self.info.id, self.redact.deep)
         self.result = self._blank_result()
         self._began = self.clock.monotonic()
         self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
@@ -75,7 +77,7 @@ class SessionRun:
         return Log(self.store, self.home, clock=self.clock, ids=self.ids, writer=self.writer(0), retry=retry)
 
     def writer(self, batch: int) -> Writer:
-        return Writer(host=socket.gethostname(), pid=os.getpid(), session=self.info.id, batch=batch, version=__version__)
+        return Writer(host=hostname(), pid=os.getpid(), session=self.info.id, batch=batch, version=__version__)
 
     def _blank_result(self) -> SessionResult:
         return SessionResult(
@@ -292,6 +294,7 @@ class SessionRun:
     def _conclude(self, error: BaseException | None) -> None:
         result = self.result
         settle(result, error, service=self.settings.service)
+        mask(result, self.redact.deep)
         result.duration_ms = round((self.clock.monotonic() - self._began) * 1000)
         result.slot = self.log.state.slot
         if self.log.committed:
@@ -314,6 +317,8 @@ class SessionRun:
 
     def _hear(self, event: Event) -> None:
         """Everything that is told passes here: warnings are part of the result."""
+        if event.kind in ("warning", "task_ended"):
+            event = replace(event, data=self.redact.deep(event.data))
         message = str(event.data.get("message"))
         if event.kind == "warning" and message not in self.result.warnings and len(self.result.warnings) < MOST_WARNINGS:
             self.result.warnings.append(message)

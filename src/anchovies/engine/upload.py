@@ -188,7 +188,9 @@ class FeedRun:
             except RetryableError as e:
                 tried += 1
                 self._task.with_(retries=self._task.data.get("retries", 0) + 1)
-                if e.patient and self._s.batch.time_left() is not None:
+                if e.patient and (left := self._s.batch.time_left()) is not None:
+                    if tried == 1:
+                        self._s.tell("warning", self._feed.name, message=f"{e}: waiting, {left:.0f} s at most")
                     tried = min(tried, self._retry.attempts - 1)
                 if self._s.stop.is_set() or not self._retry.again(tried):
                     raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from anchovies.core.clock import Clock, SystemClock, iso
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout
@@ -57,7 +58,13 @@ class Watch:
         """What the lease says of the run that ends."""
         r = self._run.result
         ended = iso(self._run.clock.now_us())
-        return {"status": r.status, "session": r.session_id, "ended": ended, "rows": r.rows, "error": r.err_msg}
+        return {
+            "status": r.status,
+            "session": r.session_id,
+            "ended": ended,
+            "rows": r.rows,
+            "error": self._run.redact.deep(r.err_msg),
+        }
 
     def _acquire(self) -> object:
         run = self._run
@@ -163,13 +170,13 @@ def record_kill(settings: Settings, operator: str, grace: float) -> None:
     session = ids.session(clock.now_us())
     home = Home(settings.user, settings.id)
     record = _end_record(home, session, 0, operator, clock, AnchovyExecutionTimeout(text))
-    _write_record(open_store(settings.datastore), home, f"{session}-killed", record)
+    _write_record(open_store(settings.datastore), home, f"{session}-killed", lambda data: data, record)
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:
     """A task record of a session that could not write its own."""
     record = _end_record(run.home, run.info.id, run.result.batches, run.operator_cls.__name__, run.clock, reason)
-    _write_record(run.store, run.home, f"{run.info.id}-end", record)
+    _write_record(run.store, run.home, f"{run.info.id}-end", run.redact.deep, record)
 
 
 def _end_record(home: Home, session: str, batch: int, operator: str, clock: Clock, reason: AnchovyError) -> TaskRecord:
@@ -188,8 +195,8 @@ def _end_record(home: Home, session: str, batch: int, operator: str, clock: Cloc
     )
 
 
-def _write_record(store: Store, home: Home, name: str, record: TaskRecord) -> None:
-    log = TaskLog(store, home, name)
+def _write_record(store: Store, home: Home, name: str, masked: Callable[[Any], Any], record: TaskRecord) -> None:
+    log = TaskLog(store, home, name, masked)
     log.add(record)
     try:
         log.write(record.batch_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -29,10 +30,10 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskLog:
-    """The finished tasks of one batch, kept as one object of JSON lines."""
+    """The finished tasks of one batch, kept as one object of JSON lines. `masked` takes secrets out of their data."""
 
-    def __init__(self, store: Store, home: Home, session: str) -> None:
-        self._store, self._home, self._session = store, home, session
+    def __init__(self, store: Store, home: Home, session: str, masked: Callable[[Any], Any] = lambda data: data) -> None:
+        self._store, self._home, self._session, self._masked = store, home, session, masked
         self.records: list[TaskRecord] = []
         self._written: set[int] = set()
 
@@ -49,7 +50,8 @@ class TaskLog:
             return
         while batch in self._written:
             batch += 1
-        lines = msgspec.json.Encoder(enc_hook=str).encode_lines(self.records)
+        records = [msgspec.structs.replace(r, data=self._masked(r.data)) for r in self.records]
+        lines = msgspec.json.Encoder(enc_hook=str).encode_lines(records)
         self._store.put(self._home.task_log(self._session, batch), lines)
         self._written = {n for n in (*self._written, batch) if n >= batch - 1}
         self.records = []
@@ -62,7 +64,10 @@ def write_result(store: Store, home: Home, session: str, result: msgspec.Struct)
 
 def write_mirrors(store: Store, home: Home, tables: dict[str, Any], checkpoints: dict[str, Any]) -> None:
     """Readable copies of what the log says. Deleting or damaging them does nothing; a failure to write them is nobody's loss."""
-    for key, value in [*((home.table(t), v) for t, v in tables.items()), *((home.checkpoint(k), v) for k, v in checkpoints.items())]:
+    for key, value in [
+        *((home.table(t), v) for t, v in tables.items()),
+        *((home.checkpoint(k), v) for k, v in checkpoints.items()),
+    ]:
         try:
             if value is None:
                 store.delete(key)

@@ -21,7 +21,7 @@ TYPES = {
 }  # fmt: skip
 """Declared types. Whatever ends in TEXT has SQLite's text affinity, so nothing is turned into a float behind our back."""
 
-BUSY_MS = 5000
+BUSY_MS = 1000
 
 
 class LiteDatabase(Database):
