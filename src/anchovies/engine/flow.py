@@ -258,7 +258,6 @@ class Flow:
         barred = self._publishing or self._consumers or self._s.stop.timed_out or self._s.lost(error)
         try:
             if not barred:
-                self.root.discard()
                 self._commit()
         except BaseException as second:
             if second is not error:

@@ -165,7 +165,10 @@ class _Run:
 
     def mark(self, actions: Sequence[object]) -> None:
         self.begin()
-        self._marks.append((len(self.rows), tuple(actions)))
+        before: tuple[object, ...] = ()
+        if self._marks and self._marks[-1][0] == len(self.rows):
+            before = self._marks.pop()[1]
+        self._marks.append((len(self.rows), (*before, *actions)))
 
     def is_full(self) -> bool:
         """Look at the newest row: every one of the first few, then one of 64 for all of them."""
