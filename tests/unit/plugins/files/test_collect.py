@@ -118,6 +118,12 @@ def test_links_and_devices_are_not_followed(folder: Any, tmp_path_factory: pytes
     assert any("no regular file: 'p.csv'" in w for w in folder.ctx.warnings)
     with pytest.raises(SourceError, match="leaves the folder"):
         folder.read("dir/s.csv")
+    beside = folder.root.with_name(f"{folder.root.name}2")  # its path begins as the folder's does
+    beside.mkdir()
+    (beside / "s.csv").write_text("x\nsecret\n")
+    folder.root.joinpath("neighbour").symlink_to(beside)
+    with pytest.raises(SourceError, match="leaves the folder"):
+        folder.read("neighbour/s.csv")
     with pytest.raises(SourceError, match="a link"):
         folder.operator.place().open(FileInfo("l.csv", 1, 1))
 
