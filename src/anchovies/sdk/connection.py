@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -148,11 +149,12 @@ class ConnectionMemo:
 
 
 def _plain(hint: Any) -> type:
-    args = [a for a in typing.get_args(hint) if a is not type(None)]
-    kind = args[0] if args else hint
-    if kind not in (str, int, float, bool, Secret):
+    """The type of an attribute, without its `| None`."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    args = [a for a in typing.get_args(hint) if a is not type(None)] if union else [hint]
+    if len(args) != 1 or args[0] not in (str, int, float, bool, Secret):
         raise ConfigError(f"a connection attribute of type {hint!r} is not possible", hint="take str, int, float, bool or Secret")
-    return typing.cast("type", kind)
+    return typing.cast("type", args[0])
 
 
 def _convert(cnxn: str, name: str, kind: type, value: Any) -> Any:

@@ -56,12 +56,14 @@ def source(*tables: str, cache: bool = False, store: bool = True) -> Callable[[F
 
     It may yield a dict, a list of dicts, a pyarrow RecordBatch or Table, or anything with `__arrow_c_stream__`.
     """
-    return lambda fn: _mark(fn, SourceSpec(_names(tables, "source"), cache, store))
+    spec = SourceSpec(_names(tables, "source"), cache, store)
+    return lambda fn: _mark(fn, spec)
 
 
 def sink(*tables: str, cache: bool = False, streaming: bool = False) -> Callable[[F], F]:
     """Mark a method that takes the rows of `tables` as `stream`. A method that is also a source is a chain."""
-    return lambda fn: _mark(fn, SinkSpec(_names(tables, "sink"), cache, streaming))
+    spec = SinkSpec(_names(tables, "sink"), cache, streaming)
+    return lambda fn: _mark(fn, spec)
 
 
 def on_task(phase: Phase, tbl: str | None = None) -> Callable[[F], F]:
