@@ -92,8 +92,12 @@ def find_feeds(services: Services, config: Config, upstreams: list[Upstream], en
     """Every table to look at, in upstream order. Raises ConfigError for configured tables or patterns that match nothing."""
     offered = {_pair(services, u, name): u for u in upstreams for name in u.state.tables}
     names = [n for _, n in offered]
-    if upstreams and (lost := [n for n in config.tbls if n not in names]):
-        raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=did_you_mean(lost[0], names))
+    lost = [n for n in config.tbls if n not in names]
+    if upstreams and lost and not services.settings.upstream_may_be_missing:
+        hint = (
+            did_you_mean(lost[0], names) or "if nothing of it was kept yet, run its downloader, or add --upstream-may-be-missing"
+        )
+        raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=hint)
     feeds = []
     for pair in match_tables(offered, services.settings.enabled, services.settings.disabled) if offered else ():
         upstream, name = offered[pair], pair[1]

@@ -99,3 +99,18 @@ def test_an_upstream_with_a_typo(refused, kept) -> None:  # type: ignore[no-unty
     refused(*up, "-U", "god", env=env, says=("'god' has kept nothing", "did you mean 'good'?"))
     refused(*up, env=env, says=("-U",))
     refused(*up, "-U", "good", "-e", "slaes", env=env, says=("'slaes' matches no table", "did you mean 'sales'?"))
+
+
+def test_a_table_of_a_shared_configuration_that_nothing_was_kept_of(anchovy, refused, kept) -> None:  # type: ignore[no-untyped-def]
+    up = ("start", "-op", "sql.Uploader", "--id", "wh", "-U", "good")
+    env = {"ACHVY_CNXN__DB__URL": "sqlite:///wh.sqlite"}
+    anchovy.config("tbls:\n  sales: {path: /bad/good.tsv}\n  returns: {path: /bad/none.tsv}\n")
+    refused(*up, env=env, says=("tbls.returns: no upstream has a table", "--upstream-may-be-missing"))
+    assert "loaded sales 2 rows" in anchovy.ok(*up, "--upstream-may-be-missing", env=env).stderr
+
+
+def test_a_history_without_a_key(refused, table, kept) -> None:  # type: ignore[no-untyped-def]
+    table("good", "write: scd")
+    up = ("start", "-op", "sql.Uploader", "--id", "wh", "-U", "good")
+    env = {"ACHVY_CNXN__DB__URL": "sqlite:///wh.sqlite"}
+    refused(*up, env=env, says=("`write: scd`", "unique_by", "`write: append`"))
