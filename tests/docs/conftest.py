@@ -29,7 +29,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     folder = tmp_path_factory.mktemp("sftp")
     _files(folder)
     with asyncssh_server(folder, "user", "password") as server:
-        yield {"SHA256:sftp.example.com": server.fingerprint, "sftp.example.com:22": server.uri_host}
+        yield {"SHA256:<its fingerprint>": server.fingerprint, "sftp.example.com:22": server.uri_host}
 
 
 @pytest.fixture(scope="session")
