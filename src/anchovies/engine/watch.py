@@ -45,7 +45,7 @@ class Watch:
                 got = self._acquire()
             except AnchovyError as e:
                 self._run.error = e
-                settle(self._run.result, e)
+                settle(self._run.result, e, service=self._run.settings.service)
                 return self._run.result
             if isinstance(got, Busy):
                 return self._skipped(got)

@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 import anchovies
+from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError
+from anchovies.core.settings import resolve
+from anchovies.engine.events import silent
+from anchovies.engine.session import SessionRun
 from anchovies.sdk import Downloader, Load, Position, PositionMoved, Stream, Target, Uploader, context, sink, source
 
 
@@ -258,3 +262,24 @@ def test_a_table_that_no_sink_takes(place: Any) -> None:
     with pytest.raises(ConfigError, match="no sink takes table 'u'"):
         place.run(Some, id="up", upstream=["a"])
     assert place.run(Some, id="up", upstream=["a"], disabled=["u"]).ok
+
+
+def test_two_sessions_of_one_uploader_load_each_row_once(place: Any, target: type[Target_]) -> None:
+    """The second does not look at the lease and loads everything while the first is about to: the first begins again."""
+    place.run(Feed)
+    real, rivals = target.load, []
+
+    def load(self: Any, it: Load) -> Any:
+        if not rivals:
+            settings = resolve({"id": "up", "user": "tester", "datastore": place.url, "upstream": ["a"]}, {}, Config())
+            rivals.append(SessionRun(target, settings, Config(), {}, silent, place.store))
+            rivals[0].work()
+            assert rivals[0].error is None
+        return real(self, it)
+
+    target.load = load  # type: ignore[method-assign]
+    result = place.run(target, id="up", upstream=["a"])
+    assert (result.status, target.rows) == ("ok", {"t": list(range(5)), "u": [100]})
+    target.calls.clear()
+    place.run(target, id="up", upstream=["a"])
+    assert target.calls == []
