@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from anchovies.plugins.sql.database import Database
 from anchovies.sdk import ConfigError, Connection, Secret, attr
@@ -57,6 +57,13 @@ class DbConnection(Connection):
                 connection=self.id,
             )
         return path
+
+    @property
+    def server(self) -> str:
+        """`host:port/database` of a server, without user and password: another one is another target."""
+        parts = urlsplit(self.url.reveal())
+        host = parts.netloc.rpartition("@")[2] or dict(parse_qsl(parts.query)).get("host", "")
+        return f"{host.lower()}{parts.path}"
 
     @contextmanager
     def database(self) -> Iterator[Database]:

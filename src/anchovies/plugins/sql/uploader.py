@@ -44,10 +44,10 @@ class Uploader(Base):
             return loading.apply(db, load, _consumer())
 
     def fingerprint(self) -> str | None:
-        """`device:inode` of a database file, `absent` where there is none; None for a server."""
+        """`device:inode` of a database file, `absent` where there is none; host, port and database of a server."""
         path = self._db.path
         if path is None:
-            return None
+            return self._db.server
         try:
             found = Path(path).stat()
         except FileNotFoundError:

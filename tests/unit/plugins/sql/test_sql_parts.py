@@ -124,3 +124,12 @@ def _with(url: str) -> Uploader:
     operator = Uploader()
     operator.connections = {"db": cnxn(url)}
     return operator
+
+
+def test_another_server_database_is_another_target_and_no_secret_says_so() -> None:
+    def of(url: str) -> str | None:
+        return Uploader.fingerprint(_with(url))
+
+    assert of("postgresql://me:secret@db.example.com:5433/sales") == "db.example.com:5433/sales"
+    assert of("postgresql://me@db.example.com/sales") != of("postgresql://me@db.example.com/other")
+    assert of("postgresql:///sales?host=/run/pg&password=secret") == "/run/pg/sales"
