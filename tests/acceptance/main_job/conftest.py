@@ -7,6 +7,7 @@ import importlib.util
 import io
 import random
 import sqlite3
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -78,23 +79,24 @@ def write_files(folder: Path, rows: Iterable[list[str]]) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return opened(write_files(tmp_path_factory.mktemp("small"), like_flights(2_000)))
+@contextmanager
+def _public() -> Iterator[Path]:
+    """A folder that every system user may enter: OpenSSH reads it as the one who logs in, and pytest closes its own to others."""
+    with tempfile.TemporaryDirectory(prefix="anchovy-flights-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return opened(write_files(tmp_path_factory.mktemp("real"), real_flights()))
+def small() -> Iterator[Path]:
+    with _public() as folder:
+        yield write_files(folder, like_flights(2_000))
 
 
-def opened(folder: Path) -> Path:
-    """pytest's temporary folders are ours alone; OpenSSH reads them as the user who logs in."""
-    for part in (folder, *folder.parents):
-        part.chmod(part.stat().st_mode | 0o055)
-        if part.name.startswith("pytest-of"):
-            break
-    return folder
+@pytest.fixture(scope="session")
+def real() -> Iterator[Path]:
+    with _public() as folder:
+        yield write_files(folder, real_flights())
 
 
 # ---- the servers
@@ -228,7 +230,7 @@ class Job:
         self._request, self._folder, self._key, self._secret = request, folder, key, secret
 
     def serving(self, kind: str, folder: Path) -> AbstractContextManager[tuple[SftpServer, dict[str, str]]]:
-        return serving(kind, opened(folder), self._key, self._secret)
+        return serving(kind, folder, self._key, self._secret)
 
     def database(self, kind: str) -> Database:
         return fresh(kind, self._folder, self._request)
