@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from anchovies.core.errors import ConfigError
-from anchovies.core.tbl import Column, Tbl
+from anchovies.core.tbl import Tbl
 from anchovies.core.types import ColType, join
 from anchovies.core.values import short
 
@@ -64,11 +64,6 @@ def check_names(name: str, columns: Iterable[str]) -> None:
             )  # fmt: skip
 
 
-def with_types(tbl: Tbl, types: Types) -> Tbl:
-    """`tbl` with exactly these columns."""
-    return tbl.with_(columns=tuple(Column(n, t) for n, t in types.items()))
-
-
 def check_keys(tbl: Tbl, columns: Iterable[str]) -> None:
     """Every column that unique_by, set_by, sort_by and deleted_by name exists. Raises ConfigError with the nearest name."""
     there = list(columns)
@@ -88,7 +83,7 @@ def _missing(tbl: str, setting: str, name: str, there: list[str]) -> ConfigError
     folded = {c.casefold(): c for c in there}
     near = get_close_matches(name.casefold(), folded, n=1)
     hint = f"did you mean {folded[near[0]]!r}?" if near else f"its columns are {', '.join(there[:20])}"
-    return ConfigError(f"table {tbl!r} has no column {name!r}, which {setting} names", hint=hint, tbl=tbl, column=name)
+    return ConfigError(f"tbls.{tbl}.{setting}: there is no column {name!r}", hint=hint, tbl=tbl, column=name)
 
 
 def check_sort_values(tbl: Tbl, batch: pa.RecordBatch) -> None:
@@ -105,13 +100,14 @@ def check_sort_values(tbl: Tbl, batch: pa.RecordBatch) -> None:
 
 
 def _check_numbers(tbl: str, column: str, values: list[str]) -> None:
+    values = [v for v in values if v]  # an empty field says nothing about the others
     if len(values) < 2 or not all(map(_is_number, values)):
         return
     ordered = sorted(values)
     wrong = ((x, y) for x, y in pairwise(ordered) if float(x) > float(y))
     a, b = next(wrong, (ordered[0], ordered[1]))
     raise ConfigError(
-        f"table {tbl!r}: sort_by {column!r} is text that looks like numbers: as text {short(a)} comes before {short(b)}",
+        f"tbls.{tbl}.sort_by: {column!r} is text, but its values look like numbers: as text {short(a)} comes before {short(b)}",
         hint=f"declare the column: columns: {{{column}: int}} (or decimal(p,s), float), or take autodiscover: true",
         tbl=tbl, column=column,
     )  # fmt: skip

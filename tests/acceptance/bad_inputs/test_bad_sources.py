@@ -88,7 +88,7 @@ def test_good_files_beside_a_bad_one_are_kept(anchovy, sftp) -> None:  # type: i
 
 def test_numbers_that_would_sort_as_text(refused, table, sftp) -> None:  # type: ignore[no-untyped-def]
     table("numbers", "unique_by: id", "sort_by: -id")
-    refused(*DOWNLOAD, env=sftp, says=("sort_by", "'id' is text", "'9', '10'", "columns: {id: int}", "autodiscover"))
+    refused(*DOWNLOAD, env=sftp, says=("sort_by", "'id' is text", "'10' comes before '9'", "columns: {id: int}", "autodiscover"))
 
 
 def test_a_key_that_no_file_has(refused, table, sftp) -> None:  # type: ignore[no-untyped-def]
