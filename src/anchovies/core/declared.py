@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from anchovies.core.settingkinds import (
     BOOL,
@@ -27,8 +28,7 @@ Values = Mapping[str, Any]
 Computed = Callable[[Values, Mapping[str, str]], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One setting. `name` is its attribute and its key under `config:`; its variable is `ACHVY_<NAME>` unless `env` names others.
 
     `flags` are the options of the command line; `off_flags`, `off_env`, `off_keys` say the opposite of a boolean. `default` may

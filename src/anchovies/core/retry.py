@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from anchovies.core.clock import Clock
 from anchovies.core.errors import RetryableError, StoreUnavailable
@@ -18,8 +19,7 @@ def no_deadline() -> float | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """How often and how patiently. `left()`: seconds until the deadline, or None; pauses grow from `base` to `cap` seconds."""
 
     clock: Clock

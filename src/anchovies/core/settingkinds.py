@@ -7,8 +7,9 @@ import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from anchovies.core.errors import ConfigError
 from anchovies.core.suggest import did_you_mean
@@ -27,8 +28,7 @@ class _Wrong(Exception):
     """The value is not of the kind; the message says what is wrong if `wants` does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One type of setting. `wants` completes "expected …"; `metavar` stands for the value in the help."""
 
     name: str

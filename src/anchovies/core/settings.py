@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from anchovies.core.config import Config
 from anchovies.core.declared import BY_NAME, OTHER_VARIABLES, SETTINGS, Setting
@@ -17,8 +18,7 @@ _VARIABLES = {v for s in SETTINGS for v in (*s.variables, *s.off_env)} | set(OTH
 _KEYS = {k for s in SETTINGS for k in (*s.config_keys, *s.off_keys)} | {"schemas"}
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(msgspec.Struct, frozen=True):
     """One line of `anchovy config`: the value as a person would write it, and where it came from."""
 
     setting: Setting
@@ -70,8 +70,7 @@ class Settings:
         return f"<Settings of {self._values.get('user')}/{self._values.get('id')}>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     value: Any
     origin: str
     where: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import msgspec
 
 from anchovies.core.errors import ConfigError
 from anchovies.core.types import ColType, parse_type
@@ -12,16 +13,14 @@ from anchovies.core.types import ColType, parse_type
 Write = Literal["scd", "merge", "append", "replace"]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """One column: its name as the source says it, and its type."""
 
     name: str
     type: ColType
 
 
-@dataclass(frozen=True, slots=True)
-class SortKey:
+class SortKey(msgspec.Struct, frozen=True):
     """One column of `sort_by`. Descending: the highest value comes first, so it wins. Nulls come last either way."""
 
     column: str
@@ -31,8 +30,7 @@ class SortKey:
         return f"-{self.column}" if self.descending else self.column
 
 
-@dataclass(frozen=True, slots=True)
-class Tbl:
+class Tbl(msgspec.Struct, frozen=True):
     """A table. Frozen: `with_(…)` gives a changed copy.
 
     `columns` is empty while nothing is known of them. `properties` are the plugin's own (`path`, `delimiter`, …).
@@ -50,10 +48,10 @@ class Tbl:
     allow_failure: bool = False
     snapshot: bool = False
     deleted_by: str | None = None
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Tbl:
-        return replace(self, **changes)
+        return msgspec.structs.replace(self, **changes)
 
     @property
     def write_mode(self) -> Write:

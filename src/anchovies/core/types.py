@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from anchovies.core.errors import ConfigError
 
@@ -15,8 +16,7 @@ ALIASES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ColType:
+class ColType(msgspec.Struct, frozen=True):
     """One type. `kind` is one of `SIMPLE`, or `decimal` (precision, scale), `datetime_tz`, `list` (item)."""
 
     kind: str

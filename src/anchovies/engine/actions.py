@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from anchovies.store.record import Checkpoints, CheckpointValue, LedgerChange
 
 
-@dataclass(frozen=True, slots=True)
-class SetCheckpoint:
+class SetCheckpoint(msgspec.Struct, frozen=True):
     """`value` is plain JSON already; None with `gone` deletes."""
 
     key: str
@@ -18,16 +18,14 @@ class SetCheckpoint:
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PutLedger:
+class PutLedger(msgspec.Struct, frozen=True):
     name: str
     key: str
     value: Any
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardUnit:
+class DiscardUnit(msgspec.Struct, frozen=True):
     """Drop the rows since the last mark."""
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from anchovies.core.config import Config, config_from, load_config
 from anchovies.core.env import read_environment
@@ -22,8 +24,7 @@ from anchovies.store.open import open_store
 Arm = Callable[[float | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(msgspec.Struct, frozen=True):
     """How the calling process takes part in a session.
 
     `signals`: SIGTERM and SIGINT stop it (main thread only). `on_arm` is told each batch's deadline (monotonic seconds).
@@ -41,10 +42,10 @@ def run_session(
     config: Config,
     env: Mapping[str, str],
     listener: Listener = silent,
-    hooks: Hooks = Hooks(),
+    hooks: Hooks | None = None,
 ) -> SessionResult:
     """Run one session to its end and return what it came to. Raises ConfigError for what cannot begin."""
-    return _execute(operator, settings, config, env, listener, hooks)[0]
+    return _execute(operator, settings, config, env, listener, hooks or Hooks())[0]
 
 
 def _execute(

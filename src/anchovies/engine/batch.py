@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from anchovies.core.clock import iso
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped
@@ -22,13 +23,12 @@ from anchovies.store.tasklog import TaskLog, TaskRecord
 ENDS_ALL = (AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped)
 
 
-@dataclass(slots=True)
-class BatchOutcome:
+class BatchOutcome(msgspec.Struct):
     """What a batch came to. `error`: what ended the whole of it, if anything did; `failures`: tables that failed the run."""
 
-    tables: list[TableResult] = field(default_factory=list)
+    tables: list[TableResult] = msgspec.field(default_factory=list)
     error: BaseException | None = None
-    failures: list[tuple[str, BaseException]] = field(default_factory=list)
+    failures: list[tuple[str, BaseException]] = msgspec.field(default_factory=list)
 
 
 class BatchRun:

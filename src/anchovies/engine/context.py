@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from anchovies.core import values
 from anchovies.core.clock import Clock
@@ -16,8 +17,7 @@ from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.store.state import State
 
 
-@dataclass(slots=True)
-class RunSession:
+class RunSession(msgspec.Struct):
     """What `session()` gives."""
 
     id: str
@@ -25,14 +25,13 @@ class RunSession:
     user: str
 
 
-@dataclass(slots=True)
-class RunBatch:
+class RunBatch(msgspec.Struct):
     """What `batch()` gives."""
 
     id: int
     deadline: Deadline
     stop: StopSignal
-    tbls: Mapping[str, Tbl] = field(default_factory=dict)
+    tbls: Mapping[str, Tbl] = msgspec.field(default_factory=dict)
 
     def time_left(self) -> float | None:
         return self.deadline.left()
@@ -164,8 +163,7 @@ class Outside:
         self.settled()
 
 
-@dataclass(slots=True)
-class RunContext:
+class RunContext(msgspec.Struct):
     """What `context()` gives in one stage of one flow (or in a hook)."""
 
     session: RunSession

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+
+import msgspec
 
 from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, Stopped
 
 
-@dataclass(slots=True)
-class Deadline:
+class Deadline(msgspec.Struct):
     """The moment (monotonic seconds) by which a batch must have ended; None: never."""
 
     clock: Clock

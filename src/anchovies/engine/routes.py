@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
+
+import msgspec
 
 from anchovies.core.errors import ConfigError
 from anchovies.sdk.markers import HookSpec, Phase, SinkSpec, SourceSpec
@@ -14,8 +15,7 @@ from anchovies.sdk.operator import Downloader, Operator, Uploader
 DEFAULT_SINK = "default_sink"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One marked method as it serves one table. `feeds`: for a chain, the tables of its `@source` marks."""
 
     method: str

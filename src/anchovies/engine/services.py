@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 import anchovies
 from anchovies.core.clock import Clock
@@ -30,8 +31,7 @@ from anchovies.store.record import Change, Record
 _LIBRARIES = (os.path.dirname(anchovies.__file__ or "anchovies"), os.path.dirname(os.__file__))
 
 
-@dataclass(slots=True)
-class Services:
+class Services(msgspec.Struct):
     """Everything a flow or a load needs of its batch."""
 
     store: Store
@@ -48,7 +48,7 @@ class Services:
     ids: Ids
     listener: Listener
     outside: Outside
-    active: set[str] = field(default_factory=set)
+    active: set[str] = msgspec.field(default_factory=set)
     commits: int = 0
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from anchovies import __version__
 from anchovies.core.clock import Clock, SystemClock, iso
@@ -318,7 +319,7 @@ class SessionRun:
     def _hear(self, event: Event) -> None:
         """Everything that is told passes here: warnings are part of the result."""
         if event.kind in ("warning", "task_ended"):
-            event = replace(event, data=self.redact.deep(event.data))
+            event = msgspec.structs.replace(event, data=self.redact.deep(event.data))
         message = str(event.data.get("message"))
         if event.kind == "warning" and message not in self.result.warnings and len(self.result.warnings) < MOST_WARNINGS:
             self.result.warnings.append(message)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError
@@ -14,8 +15,7 @@ from anchovies.engine.routes import Routes
 from anchovies.sdk.operator import Operator
 
 
-@dataclass(frozen=True, slots=True)
-class TablePlan:
+class TablePlan(msgspec.Struct, frozen=True):
     """`tbls`: every table that runs, kept or not; `active`: those that were asked for; `roots`: where a flow begins, in order."""
 
     tbls: Mapping[str, Tbl]

@@ -7,9 +7,10 @@ may lag, it never leads. A run that sees nothing new there does not open the tar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+import msgspec
 
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError, StaleSession, StoreUnavailable
@@ -33,8 +34,7 @@ MOST_MOVES = 50  # how often a rival may be faster before we give up
 OWN = "own-log"
 
 
-@dataclass(slots=True)
-class Upstream:
+class Upstream(msgspec.Struct):
     """One upstream anchovy as this batch sees it."""
 
     user: str
@@ -47,8 +47,7 @@ class Upstream:
         return f"{self.user}/{self.id}"
 
 
-@dataclass(slots=True)
-class Feed:
+class Feed(msgspec.Struct):
     """One table of one upstream and where it goes."""
 
     upstream: Upstream

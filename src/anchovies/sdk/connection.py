@@ -6,8 +6,9 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
+
+import msgspec
 
 from anchovies.core.errors import ConfigError
 from anchovies.core.secret import Secret
@@ -17,8 +18,7 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _REQUIRED: Any = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Attr:
+class Attr(msgspec.Struct, frozen=True):
     """One attribute of a connection: its default, what it is for, and other names by which it is taken."""
 
     help: str = ""

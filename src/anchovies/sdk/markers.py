@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, TypeVar
+
+import msgspec
 
 from anchovies.core.errors import ConfigError
 
@@ -14,8 +15,7 @@ PHASES: tuple[Phase, ...] = ("startup", "xopen", "tbl", "xclose", "error", "shut
 MARK = "__anchovies__"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
+class SourceSpec(msgspec.Struct, frozen=True):
     """`tables`: names or globs; empty means every table. `store=False`: rows feed sinks only."""
 
     tables: tuple[str, ...]
@@ -23,8 +23,7 @@ class SourceSpec:
     store: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SinkSpec:
+class SinkSpec(msgspec.Struct, frozen=True):
     """`tables`: names or globs; empty means every table. `streaming`: it keeps nothing back between rows."""
 
     tables: tuple[str, ...]
@@ -32,8 +31,7 @@ class SinkSpec:
     streaming: bool
 
 
-@dataclass(frozen=True, slots=True)
-class HookSpec:
+class HookSpec(msgspec.Struct, frozen=True):
     phase: Phase
     tbl: str | None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from anchovies.core.errors import RetryableError
 from anchovies.core.tbl import Tbl
@@ -22,16 +23,14 @@ class Stream(Protocol):
     def batches(self) -> Iterator[pa.RecordBatch]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """After which commit of an upstream's log a target stands. `slot` 0 with an empty `cid`: before the first."""
 
     slot: int = 0
     cid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where the rows of one upstream table go. The position belongs to it, whoever loads."""
 
     store: str  # uuid of the upstream's datastore log

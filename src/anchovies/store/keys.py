@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from anchovies.core.names import check_name
 
@@ -30,8 +31,7 @@ def _quote(name: str) -> str:
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(msgspec.Struct, frozen=True):
     """The keys of one anchovy: `<user>/<id>/…`. Raises ConfigError for names that are no names."""
 
     user: str

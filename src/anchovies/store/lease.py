@@ -7,7 +7,6 @@ does, judged by the store's own times of two of its objects, never by a clock of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -63,15 +62,13 @@ class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     quiet: Quiet = Quiet()
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """The lease is ours. `last` is what it said before."""
 
     last: LeaseInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(msgspec.Struct, frozen=True):
     """Somebody else runs this anchovy."""
 
     home: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from anchovies.sdk import ConfigError, Tbl
 
@@ -24,8 +25,7 @@ _TABS = ("\\t", "/t", "tab", "\t")
 _NONE = ("none", "off", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """One table's text format. `delimiter` None: by the name of the file."""
 
     delimiter: str | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from anchovies.sdk import ConfigError, SourceError
 
@@ -15,8 +16,7 @@ _WILD = re.compile(r"[*?\[]")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff/]")
 
 
-@dataclass(frozen=True, slots=True)
-class FileInfo:
+class FileInfo(msgspec.Struct, frozen=True):
     """What a place says of one entry. `size` in bytes, `mtime_ns` since 1970 UTC (whole seconds where a place knows no finer)."""
 
     path: str

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from anchovies.sdk import ConfigError, Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """`sftp://user:password@host:port/base`, percent-decoded. `base` is "" where the URI has no path."""
 
     host: str
