@@ -39,7 +39,7 @@ def session(given: Given, arm: Any) -> int:
     """Run the session in this process, tell about it as the settings say, and return its exit code."""
     operator = given.operator()
     api = import_module("anchovies.engine.api")
-    _rare_collections()
+    _many_rows()
     abandoned: list[object] = []
     hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append)
     screen = screen_for(given.settings)
@@ -52,10 +52,11 @@ def session(given: Given, arm: Any) -> int:
     return int(result.exit_code)
 
 
-def _rare_collections() -> None:
+def _many_rows() -> None:
     """Rows are many small objects that die young without cycles: looking for cycles every 700 of them took long."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+    sys.setswitchinterval(0.0005)  # the encoder's thread asks for the lock between Arrow's kernels; 5 ms each time made it idle
 
 
 def _killed(given: Given) -> None:

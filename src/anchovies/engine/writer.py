@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from anchovies.core.arrow import conform, schema_of, type_of
+from anchovies.core.arrow import conform, one_batch, schema_of, table_of, type_of
 from anchovies.core.errors import AnchovyError
 from anchovies.core.retry import Retry
 from anchovies.core.shape import evolve
@@ -28,6 +28,7 @@ from anchovies.store.record import DataFile
 
 ROLL_BYTES = 64 << 20
 SPILL_BYTES = 8 << 20
+ENCODE_BYTES = 4 << 20
 AHEAD = 2
 
 
@@ -48,6 +49,8 @@ class _FileSet:
     def __init__(self, owner: TableWriter) -> None:
         self._owner = owner
         self._open: _Open | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_raw = 0
         self.files: list[Future[DataFile]] = []
 
     def add(self, batch: pa.RecordBatch, types: dict[str, ColType], starts: Sequence[int]) -> None:
@@ -61,14 +64,25 @@ class _FileSet:
         current.cuts += [current.rows + s for s in starts]
         current.rows += batch.num_rows
         current.raw += batch.nbytes
-        encoder, into = current.encoder, current.types
-        self._owner.submit(lambda: encoder.write(conform(batch, into)))
+        self._waiting.append(batch)
+        self._waiting_raw += batch.nbytes
+        if self._waiting_raw >= ENCODE_BYTES:
+            self._encode(current)
         if current.raw >= ROLL_BYTES:
             self.close()
+
+    def _encode(self, current: _Open) -> None:
+        """Hand over what waits, as one batch: each call into Arrow waits for the interpreter's lock, so there should be few."""
+        waiting, self._waiting, self._waiting_raw = self._waiting, [], 0
+        self._owner.submit(
+            lambda: current.encoder.write(one_batch(table_of([conform(b, current.types) for b in waiting], current.types)))
+        )
 
     def close(self) -> None:
         if self._open is None:
             return
+        if self._waiting:
+            self._encode(self._open)
         current, self._open = self._open, None
         self.files.append(self._owner.submit(lambda: self._owner.store_file(current)))
 
