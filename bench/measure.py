@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,24 +62,28 @@ class Job:
 def once(side: Side) -> Sample:
     """Run it and wait. Raises BenchError with the end of what it printed."""
     side.before()
-    with tempfile.TemporaryFile() as out:
-        began = time.perf_counter()
+    read, write = os.pipe()
+    with tempfile.TemporaryFile() as out, os.fdopen(read) as said:
         child = subprocess.Popen(
-            side.command,
+            [sys.executable, "-I", "-S", LAUNCH, str(write), *side.command],
             env={**os.environ, **side.env},
             cwd=side.cwd,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            pass_fds=[write],
         )
-        _, status, usage = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
+        os.close(write)
+        took = said.read()
+        if code := child.wait():
             out.seek(0)
-            raise BenchError(f"{side.name} ended with {child.returncode}:\n{out.read().decode(errors='replace')[-3000:]}")
+            raise BenchError(f"{side.name} ended with {code}:\n{out.read().decode(errors='replace')[-3000:]}")
     side.after()
-    return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    found = json.loads(took)
+    return Sample(found["wall"], found["cpu"], found["peak"])
+
+
+LAUNCH = str(Path(__file__).parent / "launch.py")
 
 
 def median(samples: Sequence[Sample]) -> Sample:
