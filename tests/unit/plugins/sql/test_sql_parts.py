@@ -82,8 +82,10 @@ def test_files_that_cannot_be(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         _with(f"{kind}:///{tmp_path}/no/such/x.db").load(LOAD)
     (tmp_path / "text.db").write_text("this is no database at all, but long enough to be read as if it were one" * 99)
+    operator = _with(f"{kind}:///{tmp_path}/text.db")
     with pytest.raises(ConfigError, match=r"text\.db"):
-        _with(f"{kind}:///{tmp_path}/text.db").load(LOAD)
+        operator.load(LOAD)
+    operator._db.ensure_closed()
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])

@@ -43,11 +43,11 @@ class LiteDatabase(Database):
 
     def run(self, sql: str, *params: object) -> int:
         with _translated(self.path):
-            return self._con.execute(sql, params).rowcount
+            return self._con.execute(sql, _named(params)).rowcount
 
     def rows(self, sql: str, *params: object) -> list[Row]:
         with _translated(self.path):
-            return self._con.execute(sql, params).fetchall()
+            return self._con.execute(sql, _named(params)).fetchall()
 
     def begin(self) -> None:
         self.run("BEGIN IMMEDIATE")
@@ -95,7 +95,7 @@ class LiteDatabase(Database):
 
     def describe(self, schema: str, table: str) -> dict[str, str] | None:
         name = self._table(schema, table)
-        found = self.rows("SELECT name, type FROM pragma_table_info(?)", name)
+        found = self.rows("SELECT name, type FROM pragma_table_info(:p1)", name)
         return {str(n): str(t) for n, t in found} or None
 
     def _table(self, schema: str, table: str) -> str:
@@ -131,7 +131,7 @@ class LiteDatabase(Database):
         return f"CASE WHEN {column} IS NOT NULL THEN json_quote({column}) END" if quoted else f"CAST({column} AS TEXT)"
 
     def param(self, n: int) -> str:
-        return f"?{n}"
+        return f":p{n}"
 
     def same(self, a: str, b: str) -> str:
         return f"{a} IS {b}"
@@ -143,6 +143,11 @@ class LiteDatabase(Database):
 def _by_number(a: str, b: str) -> int:
     x, y = Decimal(a), Decimal(b)
     return (x > y) - (x < y)
+
+
+def _named(params: tuple[object, ...]) -> dict[str, object]:
+    """Parameters as `param` names them: :p1, :p2, …"""
+    return {f"p{i}": value for i, value in enumerate(params, 1)}
 
 
 @contextmanager
