@@ -49,15 +49,16 @@ lock: ## pin the dependencies anew (wants uv)
 clean: ## remove what was built, not the virtual environment
 	rm -rf build dist .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# Each set of locked requirements holds the one before it; a stamp says that it was installed.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit("anchovies wants Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
+# Each set of locked requirements holds the one before it and is whole, so pip has nothing to resolve (left to itself it takes the
+# newest `coverage[toml]`, which is not the locked one, and then refuses it); a stamp says that it was installed.
 define install
 	@mkdir -p $(STAMPS)
-	$(PIP) --require-hashes --requirement requirements/$(1).txt
+	$(PIP) --no-deps --require-hashes --requirement requirements/$(1).txt
 	$(SELF)
 	@touch $(2)
 endef
