@@ -229,4 +229,4 @@ DATASET = (
 GROUPS = {"Identity": IDENTITY, "Running": RUN, "Parts": PARTS, "Output": OUTPUT, "sql plugin": DATASET}
 SETTINGS: tuple[Setting, ...] = tuple(s for group in GROUPS.values() for s in group)
 BY_NAME: Mapping[str, Setting] = {s.name: s for s in SETTINGS}
-OTHER_VARIABLES = ("ACHVY_HOME", "ACHVY_PORT", "ACHVY_MASK_KEY")
+OTHER_VARIABLES = ("ACHVY_HOME", "ACHVY_PORT", "ACHVY_MASK_KEY", "ACHVY_FAULT")

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from anchovies.core.errors import ConfigError
+from anchovies.core.faultpoint import VARIABLE, arm
 from anchovies.core.secret import Secret
 
 CNXN = "ACHVY_CNXN__"
@@ -56,6 +57,8 @@ class Environment(Mapping[str, str]):
 
 def read_environment(folder: str = ".") -> Environment:
     """The process's variables and those of `<folder>/.env`. Raises ConfigError for a `.env` that cannot be read."""
+    if VARIABLE in os.environ:  # the real one: no file that lies about arms anything
+        arm(os.environ[VARIABLE])
     path = Path(folder, ".env")
     try:
         text = path.read_text("utf-8") if path.is_file() else ""

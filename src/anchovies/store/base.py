@@ -60,6 +60,10 @@ class Store(ABC):
         """Take the operating system's lock named `key`, if this store has such locks. Raises `AlreadyExists` when it is held."""
         return None
 
+    def sweep(self) -> int:
+        """Remove what killed writers left behind and nobody can reach by a key; how much it was. Safe beside running writers."""
+        return 0
+
     def local_path(self, key: str) -> str | None:
         """The path of the object's file where it is one, else None. For reading only."""
         return None
