@@ -1,4 +1,4 @@
-"""What a source asks for between two rows: checkpoint values, ledger entries, to drop its open unit. Due in order."""
+"""What a source asks for between two rows: checkpoint values, ledger entries, acknowledgements, to drop its open unit."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ class PutLedger(msgspec.Struct, frozen=True):
     gone: bool = False
 
 
+class Ack(msgspec.Struct, frozen=True):
+    """Tell the source, after the commit, that what `token` names was kept."""
+
+    token: str
+
+
 class DiscardUnit(msgspec.Struct, frozen=True):
     """Drop the rows since the last mark."""
 
 
-Action = SetCheckpoint | PutLedger | DiscardUnit
+Action = SetCheckpoint | PutLedger | Ack | DiscardUnit
 
 
 class Due:
@@ -38,6 +44,7 @@ class Due:
     def __init__(self) -> None:
         self._checkpoints: dict[str, SetCheckpoint] = {}
         self._ledgers: dict[str, dict[str, PutLedger]] = {}
+        self._acks: dict[str, None] = {}
 
     def add(self, actions: Iterable[object]) -> None:
         for action in actions:
@@ -45,12 +52,18 @@ class Due:
                 self._checkpoints[action.key] = action
             elif isinstance(action, PutLedger):
                 self._ledgers.setdefault(action.name, {})[action.key] = action
+            elif isinstance(action, Ack):
+                self._acks[action.token] = None
 
     def __bool__(self) -> bool:
-        return bool(self._checkpoints or self._ledgers)
+        return bool(self._checkpoints or self._ledgers or self._acks)
 
     def clear(self) -> None:
-        self._checkpoints, self._ledgers = {}, {}
+        self._checkpoints, self._ledgers, self._acks = {}, {}, {}
+
+    def acks(self) -> list[str]:
+        """The tokens, in the order in which they were first said."""
+        return list(self._acks)
 
     def checkpoints(self, committed: dict[str, CheckpointValue], tbls: Iterable[str]) -> Checkpoints:
         """What differs from the committed values."""

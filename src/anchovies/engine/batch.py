@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from anchovies.core.clock import iso
-from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, StaleSession, Stopped
+from anchovies.core.retry import Retry
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext, RunTask
 from anchovies.engine.limits import Nudge
@@ -44,7 +45,8 @@ class BatchRun:
 
     def context(self, task: RunTask) -> RunContext:
         s = self._s
-        return RunContext(s.session, s.batch, task, s.connections, s.outside.overlay, s.outside.pending, self._told_outside)
+        mine = (s.outside.overlay, s.outside.pending, self._told_outside)
+        return RunContext(s.session, s.batch, task, s.connections, *mine, bool(s.routes.acks))
 
     def _told_outside(self, *, warning: str | None = None, **data: Any) -> None:
         if warning:
@@ -162,10 +164,61 @@ class BatchRun:
     def publish_settings(self) -> None:
         """Commit what hooks set: every row that the session had yielded by then is durable."""
         due, state = self._s.outside.due(), self._s.log.state
-        change = Change(checkpoints=due.checkpoints(state.checkpoints, ()), ledgers=due.ledgers(state.ledgers))
+        checkpoints, ledgers = due.checkpoints(state.checkpoints, ()), due.ledgers(state.ledgers)
+        change = Change(checkpoints=checkpoints, ledgers=ledgers, ack_pending=due.acks())
         if change != Change():
             self._s.publish(change, frozenset(self._s.outside.overlay.keys))
         self._s.outside.settled()
+        self._s.acknowledge()
+
+    # what is due at the source after a commit
+
+    def acknowledge(self) -> None:
+        """Hand committed tokens to the `@on_ack` methods. Where one fails, that is told, and they stay pending."""
+        s = self._s
+        tokens = s.outbox.waiting()
+        if not tokens or s.stop.timed_out:
+            return
+        task = RunTask("ACK", None, s.clock).with_(tokens=len(tokens))
+        error: BaseException | None = None
+        try:
+            if not s.outbox.is_ours:  # seen, but perhaps not durable yet: a power cut must not take back what the source was told
+                Retry(s.clock, s.ids, s.batch.time_left).call(lambda: s.store.settle(s.home.slot(s.log.state.slot)))
+            self._acknowledge(task, tokens)
+        except BaseException as e:
+            error = s.stop.meaning(e)
+            task.failed(error)
+            if not isinstance(e, Exception):
+                raise error from e
+        finally:
+            self.record(task)
+        s.outbox.tried(well=error is None)
+        if error is not None:
+            self.error_hooks(error)
+
+    def _acknowledge(self, task: RunTask, tokens: list[str]) -> None:
+        s, what = self._s, f"{len(tokens):,} acknowledgements stay pending"
+        if not s.routes.acks:
+            missing = f"no method of {self._name} is marked with @on_ack"
+            s.tell("warning", message=f"{what}: {missing} (one that does nothing forgets them)")
+            raise ConfigError(missing)
+        given = {"tokens": tokens, "task": task, "batch": s.batch, "session": s.session}
+        for name in s.routes.acks:
+            try:
+                with entered(self.context(task)), s.stop.nudges:
+                    call(getattr(s.operator, name), given)
+            except Exception as e:
+                s.tell("warning", message=f"{what}: {name} failed: {phrase(e)}")
+                raise
+
+    def forget_acknowledged(self) -> None:
+        """A last record without the tokens that are done, so that the next session does not hand them out again."""
+        if not self._s.outbox.owes_record:
+            return
+        try:
+            self._s.publish(Change(), frozenset())
+        except AnchovyError as e:
+            self._s.tell("warning", message=f"what was acknowledged will be acknowledged again: {e}")
 
 
 def _status(error: BaseException) -> Any:

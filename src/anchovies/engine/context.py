@@ -12,7 +12,7 @@ from anchovies.core import values
 from anchovies.core.clock import Clock
 from anchovies.core.errors import ConfigError
 from anchovies.core.tbl import Tbl
-from anchovies.engine.actions import Action, DiscardUnit, Due, PutLedger, SetCheckpoint
+from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, SetCheckpoint
 from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.store.state import State
 
@@ -163,8 +163,11 @@ class Outside:
         self.settled()
 
 
+LONGEST_TOKEN = 1024
+
+
 class RunContext(msgspec.Struct):
-    """What `context()` gives in one stage of one flow (or in a hook)."""
+    """What `context()` gives in one stage of one flow (or in a hook). `acks`: the operator has a method that takes them."""
 
     session: RunSession
     batch: RunBatch
@@ -173,12 +176,21 @@ class RunContext(msgspec.Struct):
     overlay: Overlay
     pending: Pending
     tell: Callable[..., None]
+    acks: bool = False
 
     def checkpoint(self, key: str) -> RunCheckpoint:
         return RunCheckpoint(key, self)
 
     def ledger(self, tbl: str) -> RunLedger:
         return RunLedger(tbl, self)
+
+    def ack(self, token: str) -> None:
+        if not self.acks:
+            raise ConfigError(
+                "context().ack() was called, but no method of the operator is marked with @on_ack",
+                hint="mark the one that moves, deletes or confirms at the source: @on_ack above `def done(self, tokens, **kwds)`",
+            )
+        self.pending.put(Ack(_token(token)))
 
     def discard(self) -> None:
         self.pending.put(DiscardUnit())
@@ -191,6 +203,20 @@ class RunContext(msgspec.Struct):
     def act(self, action: Action) -> None:
         self.overlay.note(action)
         self.pending.put(action)
+
+
+def _token(token: str) -> str:
+    """The token, if it can be kept in a record."""
+    try:
+        size = len(token.encode()) if isinstance(token, str) else 0
+    except UnicodeEncodeError:
+        size = 0
+    if not 0 < size <= LONGEST_TOKEN:
+        raise ConfigError(
+            f"ack() takes a text of 1 to {LONGEST_TOKEN} bytes, got {values.short(token)}",
+            hint="a path with size and time, a message id: what its @on_ack method needs to find the thing again",
+        )
+    return token
 
 
 class RunCheckpoint:

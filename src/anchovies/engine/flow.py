@@ -17,6 +17,7 @@ from anchovies.core.tbl import Tbl
 from anchovies.engine.actions import DiscardUnit, Due
 from anchovies.engine.calls import call
 from anchovies.engine.context import Overlay, Pending, RunContext, RunTask
+from anchovies.engine.outbox import COMMIT_AFTER
 from anchovies.engine.pipe import Pipe
 from anchovies.engine.services import Services
 from anchovies.sdk.context import entered
@@ -76,7 +77,9 @@ class Flow:
 
     def _context(self) -> RunContext:
         s = self._s
-        return RunContext(s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell)
+        return RunContext(
+            s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell, bool(s.routes.acks)
+        )
 
     def _given(self, ctx: RunContext) -> dict[str, Any]:
         """What every method of the flow is handed, beside its own table and stream."""
@@ -213,7 +216,8 @@ class Flow:
             return False  # a sink that may hold rows back has not ended: its marks are not due yet
         raw = sum(p.raw for p in self.pipes.values())
         waited = self._s.clock.monotonic() - self._last_commit
-        return (raw >= self._s.commit_bytes) or (waited >= self._s.commit_seconds and (raw > 0 or bool(self._due)))
+        much = raw >= self._s.commit_bytes or len(self._due.acks()) >= COMMIT_AFTER
+        return much or (waited >= self._s.commit_seconds and (raw > 0 or bool(self._due)))
 
     def _take_settings(self) -> None:
         """What chains have set: their rows are all in."""
@@ -239,6 +243,7 @@ class Flow:
         self._due.clear()
         for name, pipe in kept.items():
             pipe.committed(files[name])
+        self._s.acknowledge()
 
     def _change(self, files: Mapping[str, list[DataFile]], complete: bool) -> Change:
         state = self._s.log.state
@@ -248,6 +253,7 @@ class Flow:
             files=[f for found in files.values() for f in found],
             checkpoints=self._due.checkpoints(state.checkpoints, files),
             ledgers=self._due.ledgers(state.ledgers),
+            ack_pending=self._due.acks(),
             tables={n: tbl for n, tbl in published.items() if tbl != state.tables.get(n)},
             receipts={n: {"rows": self.pipes[n].result.rows, "kept": sum(f.rows for f in files[n])} for n in files if brought},
         )

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from anchovies.core.errors import ConfigError
-from anchovies.sdk.markers import HookSpec, Phase, SinkSpec, SourceSpec
+from anchovies.sdk.markers import AckSpec, HookSpec, Phase, SinkSpec, SourceSpec
 from anchovies.sdk.operator import Downloader, Operator, Uploader
 
 DEFAULT_SINK = "default_sink"
@@ -37,6 +37,7 @@ class Routes:
         if overridden and DEFAULT_SINK not in dict(self._sinks):
             self._sinks.append((DEFAULT_SINK, SinkSpec((), False, False)))
         self._hooks = [(n, s) for n, s in marks if isinstance(s, HookSpec)]
+        self.acks = [n for n, s in marks if isinstance(s, AckSpec)]
         self._chained = {n for n, _ in self._sinks}
         if any(s.cache for _, s in self._sources) or any(s.cache for _, s in self._sinks):
             raise ConfigError(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 import anchovies
 from anchovies.core.clock import Clock
@@ -20,6 +21,7 @@ from anchovies.core.types import ColType
 from anchovies.engine.context import Outside, RunBatch, RunSession
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import StopSignal
+from anchovies.engine.outbox import Outbox
 from anchovies.engine.routes import Routes
 from anchovies.sdk.operator import Operator
 from anchovies.store.base import Store
@@ -48,10 +50,12 @@ class Services(msgspec.Struct):
     ids: Ids
     listener: Listener
     outside: Outside
+    outbox: Outbox
     active: set[str] = msgspec.field(default_factory=set)
     commits: int = 0
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None
+    acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
 
     @property
     def buffer(self) -> Buffer:
@@ -76,11 +80,14 @@ class Services(msgspec.Struct):
         return {**known, **tbl.types}
 
     def publish(self, change: Change, keys: frozenset[str]) -> Record:
-        """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown."""
+        """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown. What is due at the source then: `acknowledge`."""
         if self.stop.timed_out:
             self.stop.check()
+        if pending := self.outbox.carried(change.ack_pending):
+            change = replace(change, ack_pending=pending)
         record = self.log.append(change, keys=keys)
         self.commits += 1
+        self.outbox.committed()
         self.on_commit(record)
         for tbl in dict.fromkeys(f.table for f in change.files):
             mine = [f for f in change.files if f.table == tbl]

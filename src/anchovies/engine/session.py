@@ -14,7 +14,7 @@ from anchovies.core.clock import Clock, SystemClock, iso
 from anchovies.core.config import Config
 from anchovies.core.declared import hostname
 from anchovies.core.env import Redactor, connections_from
-from anchovies.core.errors import AnchovyError, ConfigError, StaleSession
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, StaleSession
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
@@ -23,6 +23,7 @@ from anchovies.engine.connections import Connections
 from anchovies.engine.context import Outside, RunBatch, RunContext, RunSession, RunTask
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
+from anchovies.engine.outbox import Outbox
 from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
@@ -39,6 +40,7 @@ from anchovies.store.tasklog import TaskLog, write_mirrors, write_result
 
 BEGIN_AGAIN = 20
 MOST_WARNINGS = 100
+MAY_NOT_COMMIT = (AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession)
 
 
 class SessionRun:
@@ -159,6 +161,7 @@ class SessionRun:
             ids=self.ids,
             listener=self._hear,
             outside=Outside(lambda: self.log.state),
+            outbox=Outbox(self.log),
             on_commit=self._committed,
         )
         return services, connections
@@ -170,6 +173,8 @@ class SessionRun:
                 run.phase("shutdown")
             if error is None:
                 run.publish_settings()
+            if not isinstance(error, MAY_NOT_COMMIT):
+                run.forget_acknowledged()
         except BaseException as e:
             error = error or self.stop.meaning(e)
         self._close(connections)
@@ -227,6 +232,7 @@ class SessionRun:
         for attempt in range(BEGIN_AGAIN):
             self._root.batch = services.batch = RunBatch(number, self.deadline, self.stop)
             run = BatchRun(services, self.tasklog, self.operator_cls.__name__)
+            services.acknowledge = run.acknowledge
             outcome, kept = run.outcome, list(self.tasklog.records)
             self._once(number, work, run, fresh=number == 1 and attempt == 0)
             if not isinstance(outcome.error, StaleSession):
@@ -247,6 +253,7 @@ class SessionRun:
                 self.log.load()
             if self.settings.full_refresh and number == 1:
                 forget_checkpoints(self.log, self.settings, self.info.user)
+            run.acknowledge()  # what an earlier session committed and perhaps did not tell the source
             opened = True
             run.phase("xopen")
             run.publish_settings()

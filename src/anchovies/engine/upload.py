@@ -286,6 +286,7 @@ class FeedRun:
         )
         self._s.publish(Change(loaded=[loaded]), frozenset())
         self._feed.known = end
+        self._s.acknowledge()
 
 
 def check_sinks(services: Services, tbl: Tbl) -> None:

@@ -17,7 +17,7 @@ from anchovies.core.tbl import Column, SortKey, Tbl
 from anchovies.core.types import ColType, parse_type
 from anchovies.sdk.connection import Connection, ConnectionMemo, attr
 from anchovies.sdk.context import Batch, Checkpoint, Context, Ledger, Session, Task, batch, context, session
-from anchovies.sdk.markers import on_task, sink, source
+from anchovies.sdk.markers import on_ack, on_task, sink, source
 from anchovies.sdk.operator import Downloader, Operator, Uploader
 from anchovies.sdk.result import SessionResult, TableResult
 from anchovies.sdk.stream import Counts, Load, LoadFile, Position, PositionMoved, Stream, Target
@@ -61,6 +61,7 @@ __all__ = [
     "attr",
     "batch",
     "context",
+    "on_ack",
     "on_task",
     "parse_type",
     "session",

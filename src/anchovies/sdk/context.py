@@ -107,6 +107,15 @@ class Context(Protocol):
 
     def ledger(self, tbl: str) -> Ledger: ...
 
+    def ack(self, token: str) -> None:
+        """Hand `token` to the `@on_ack` methods once every row yielded before this call is durable. It is committed with them, so
+        none is forgotten.
+
+        `token` (up to 1,024 bytes) says what was read, so that another thing of the same name is not taken for it: a path with
+        size and time, a message id. Raises ConfigError where nothing is marked with `@on_ack`.
+        """
+        ...
+
     def discard(self) -> None:
         """Drop the rows that the running source yielded since its last mark (a half-read file), and go on."""
         ...

@@ -1,4 +1,4 @@
-"""`@source`, `@sink`, `@on_task`: marks. They attach a frozen spec and return the function unchanged."""
+"""`@source`, `@sink`, `@on_task`, `@on_ack`: marks. They attach a frozen spec and return the function unchanged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class HookSpec(msgspec.Struct, frozen=True):
     tbl: str | None
 
 
-Spec = SourceSpec | SinkSpec | HookSpec
+class AckSpec(msgspec.Struct, frozen=True):
+    """The method acknowledges at the source what was committed."""
+
+
+Spec = SourceSpec | SinkSpec | HookSpec | AckSpec
 
 
 def specs_of(fn: object) -> tuple[Spec, ...]:
@@ -69,6 +73,18 @@ def on_task(phase: Phase, tbl: str | None = None) -> Callable[[F], F]:
     if phase not in PHASES:
         raise ConfigError(f"@on_task({phase!r}): no such phase", hint=f"phases: {', '.join(PHASES)}")
     return lambda fn: _mark(fn, HookSpec(phase, tbl))
+
+
+def on_ack(fn: F) -> F:
+    """Mark a method that gets `tokens`: what sources said with `context().ack(token)`, once the commit of their rows is known to
+    be ours. It deletes, moves or confirms at the source.
+
+    It is called again with the same tokens when nobody knows how far the last call came: what is done already must do no harm.
+    While it raises, the tokens stay pending, and it is called again after the next commit and at the start of the next session.
+    """
+    if not callable(fn):
+        raise ConfigError(f"@on_ack takes a method, got {fn!r}", hint="write @on_ack above `def moved(self, tokens, **kwds)`")
+    return _mark(fn, AckSpec())
 
 
 def _names(tables: tuple[str, ...], mark: str) -> tuple[str, ...]:

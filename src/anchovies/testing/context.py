@@ -102,6 +102,7 @@ class FakeContext:
         self.units: list[list[Any]] = []
         self.open: list[Any] = []
         self.discards = 0
+        self.acks: list[str] = []
         self.bytes_read = 0
         self.positions: list[str] = []
         self.warnings: list[str] = []
@@ -116,6 +117,10 @@ class FakeContext:
         if self.open:
             self.units.append(self.open)
         self.open = []
+
+    def ack(self, token: str) -> None:
+        self.acks.append(token)
+        self.mark()
 
     def discard(self) -> None:
         self.open = []
