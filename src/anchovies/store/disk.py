@@ -35,6 +35,9 @@ class Disk:
     def close(self, fd: int) -> None:
         os.close(fd)
 
+    def dup(self, fd: int) -> int:
+        return os.dup(fd)
+
     def read(self, fd: int, size: int) -> bytes:
         return os.read(fd, size)
 
@@ -49,6 +52,9 @@ class Disk:
 
     def mkdir(self, name: str, mode: int, *, dir_fd: int | None = None) -> None:
         os.mkdir(name, mode, dir_fd=dir_fd)
+
+    def rmdir(self, name: str, *, dir_fd: int) -> None:
+        os.rmdir(name, dir_fd=dir_fd)
 
     def link(self, src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         os.link(src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)

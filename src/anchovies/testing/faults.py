@@ -107,8 +107,15 @@ class FaultyDisk(Disk):
         return fd
 
     def close(self, fd: int) -> None:
+        where = self._paths.pop(fd)  # before: another thread may get this number at once
         super().close(fd)  # a failing close has closed it all the same
-        self._note("close", self._paths.pop(fd))
+        self._note("close", where)
+
+    def dup(self, fd: int) -> int:
+        self._note("dup", self._paths[fd])
+        new = super().dup(fd)
+        self._paths[new] = self._paths[fd]
+        return new
 
     def read(self, fd: int, size: int) -> bytes:
         self._note("read", self._paths[fd])
@@ -125,6 +132,10 @@ class FaultyDisk(Disk):
     def mkdir(self, name: str, mode: int, *, dir_fd: int | None = None) -> None:
         self._note("mkdir", self._at(name, dir_fd))
         super().mkdir(name, mode, dir_fd=dir_fd)
+
+    def rmdir(self, name: str, *, dir_fd: int) -> None:
+        self._note("rmdir", self._at(name, dir_fd))
+        super().rmdir(name, dir_fd=dir_fd)
 
     def link(self, src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         self._note("link", self._at(dst, dst_dir_fd))
@@ -153,3 +164,11 @@ class FaultyDisk(Disk):
     def flock(self, fd: int) -> None:
         self._note("flock", self._paths[fd])
         super().flock(fd)
+
+
+class LinklessDisk(FaultyDisk):
+    """A file system without hard links."""
+
+    def link(self, src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        self._note("link", self._at(dst, dst_dir_fd))
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
