@@ -160,7 +160,7 @@ def edits_are_ignored(patch: Patch) -> None:
 
 def snapshot_forgets(patch: Patch) -> None:
     real = snapshot_module.encode
-    patch.setattr(snapshot_module, "encode", lambda state: real(replace(state, checkpoints={})))
+    patch.setattr(snapshot_module, "encode", lambda s: real(replace(s, state=replace(s.state, checkpoints={}))))
 
 
 def fenced_go_on(patch: Patch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -75,7 +75,7 @@ class Due:
         }
         return Checkpoints(set=changed, delete=[k for k, a in self._checkpoints.items() if a.gone and k in committed])
 
-    def ledgers(self, committed: dict[str, dict[str, Any]]) -> dict[str, LedgerChange]:
+    def ledgers(self, committed: Mapping[str, Mapping[str, Any]]) -> dict[str, LedgerChange]:
         """What differs from the committed entries, by ledger."""
         out = {}
         for name, actions in self._ledgers.items():

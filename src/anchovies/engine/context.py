@@ -14,6 +14,7 @@ from anchovies.core.errors import ConfigError
 from anchovies.core.tbl import Tbl
 from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, SetCheckpoint
 from anchovies.engine.limits import Deadline, StopSignal
+from anchovies.store.ledgers import NOTHING
 from anchovies.store.state import State
 
 
@@ -93,7 +94,7 @@ class Overlay:
                 return None if mine.gone else mine.value
         if self._below is not None and (name, key) in self._below._ledgers:
             return self._below.entry(name, key)
-        return self._state().ledgers.get(name, {}).get(key)
+        return self._state().ledgers.get(name, NOTHING).get(key)
 
     def ledger_keys(self, name: str) -> set[str]:
         have = set(self._state().ledgers.get(name, {})) if self._below is None else self._below.ledger_keys(name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
+
+from anchovies.core.errors import NotFound
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -40,6 +42,14 @@ class Store(ABC):
     @abstractmethod
     def get(self, key: str) -> bytes:
         """The object's bytes. Raises `NotFound`."""
+
+    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of several objects, in the order of `keys`; None where there is none. A store that can reads them at once."""
+        for key in keys:
+            try:
+                yield self.get(key)
+            except NotFound:
+                yield None
 
     @abstractmethod
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:

@@ -41,6 +41,10 @@ class Reader:
         if record is None:
             self._still_there(slot, cid)
             return None
+        return self._followed(record, slot, cid)
+
+    def _followed(self, record: Record, slot: int, cid: str) -> Record:
+        """`record`, if it continues the history that was read up to the position. It is durable then."""
         if record.prev != cid or record.store != self._store_uuid():
             raise self._diverged(slot)
         self._history.settle(record.slot)
@@ -48,11 +52,17 @@ class Reader:
         return record
 
     def records(self, slot: int, cid: str, limit: int | None = None) -> Iterator[Record]:
-        """The records after the position, at most `limit` of them, until the tail."""
-        while (limit is None or limit > 0) and (record := self.next(slot, cid)) is not None:
-            yield record
+        """The records after the position, at most `limit` of them, until the tail. After `state()` they are read from segments
+        where there are some: then a reader that is far behind needs few requests."""
+        if limit is not None and limit <= 0:
+            return
+        for record in self._history.records(slot):
+            yield self._followed(record, slot, cid)
             slot, cid = record.slot, record.cid
             limit = None if limit is None else limit - 1
+            if limit == 0:
+                return
+        self._still_there(slot, cid)
 
     def files_of(self, record: Record) -> list[DataFile]:
         """The data files of a record, in the order in which `_seq` counts their rows."""

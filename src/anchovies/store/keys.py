@@ -15,6 +15,16 @@ _KEEP = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.-")
 _MAX = 200
 
 
+def page_of(slot: int) -> int:
+    """The page of the log that a slot lies on. Page 0 begins with slot 1."""
+    return slot // PAGE
+
+
+def slots_of(page: int) -> range:
+    """The slots of a page."""
+    return range(max(1, page * PAGE), (page + 1) * PAGE)
+
+
 def encode(name: str, what: str = "name") -> str:
     """`name` as one component of a key: plain names as they are, others %-encoded, over 200 bytes cut with a hash."""
     return _quote(check_name(name, what))
@@ -62,26 +72,66 @@ class Home(msgspec.Struct, frozen=True):
         return f"{encode(self.user, 'user')}/$heads/{encode(self.id, 'id')}"
 
     def slot(self, slot: int) -> str:
-        return f"{self.root}/$log/log/{slot // PAGE:010d}/{slot:016d}.json"
+        return f"{self.root}/$log/log/{page_of(slot):010d}/{slot:016d}.json"
 
     def snapshot(self, slot: int) -> str:
         """Inverted, so that the newest snapshot is the first key of a listing."""
         return f"{self.snapshots}{10**16 - 1 - slot:016d}.json.gz"
 
-    def manifest(self, cid: str) -> str:
-        return f"{self.root}/$log/man/{cid}.json.gz"
+    @property
+    def manifests(self) -> str:
+        return f"{self.root}/$log/man/"
+
+    def manifest(self, lane: int, epoch: int, cid: str) -> str:
+        """Lane and epoch stand in the name, so that collection knows whether its record can still land (an edit's: lane -1)."""
+        return f"{self.manifests}{lane}-{epoch:08d}/{cid}.json.gz"
+
+    @property
+    def segments(self) -> str:
+        return f"{self.root}/$log/seg/"
+
+    def segment(self, start: int, end: int, sha256: str) -> str:
+        return f"{self.segments}{start:016d}-{end:016d}-{sha256[:32]}.jsonl.gz"
+
+    @property
+    def shards(self) -> str:
+        return f"{self.segments}ledger-"
+
+    def shard(self, slot: int, sha256: str) -> str:
+        """A part of a ledger, named after the snapshot that wrote it first and after its content."""
+        return f"{self.shards}{slot:016d}-{sha256[:32]}.json.gz"
+
+    @property
+    def cursors(self) -> str:
+        return f"{self.root}/$log/cursors/"
+
+    def cursor(self, consumer: str) -> str:
+        """What the uploader `consumer` (`user/id`) says it has loaded."""
+        return f"{self.cursors}{_quote(consumer)}.json"
+
+    @property
+    def collected(self) -> str:
+        return f"{self.root}/$log/collected.json"
 
     def probe(self, nonce: str) -> str:
         return f"{self.root}/$log/probe/{nonce}"
 
+    @property
+    def data_root(self) -> str:
+        return f"{self.root}/data/"
+
+    @property
+    def rejects_root(self) -> str:
+        return f"{self.root}/$results/rejects/"
+
     def data_lane(self, tbl: str, lane: int, epoch: int) -> str:
-        return f"{self.root}/data/{encode(tbl, 'table')}/{lane}-{epoch:08d}/"
+        return f"{self.data_root}{encode(tbl, 'table')}/{lane}-{epoch:08d}/"
 
     def data(self, tbl: str, lane: int, epoch: int, nonce: str, ext: str) -> str:
         return f"{self.data_lane(tbl, lane, epoch)}{nonce}.{ext}"
 
     def rejects(self, tbl: str, lane: int, epoch: int, nonce: str) -> str:
-        return f"{self.root}/$results/rejects/{encode(tbl, 'table')}/{lane}-{epoch:08d}/{nonce}.jsonl.gz"
+        return f"{self.rejects_root}{encode(tbl, 'table')}/{lane}-{epoch:08d}/{nonce}.jsonl.gz"
 
     def checkpoint(self, key: str) -> str:
         """Checkpoint keys are free text (paths, say): what a name refuses is encoded here."""

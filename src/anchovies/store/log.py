@@ -26,7 +26,7 @@ from anchovies.store import snapshot
 from anchovies.store.base import Store
 from anchovies.store.history import Format, History, manifest
 from anchovies.store.keys import Home
-from anchovies.store.record import FORMAT, MAX_RECORD, Change, Kind, Record, Writer, seal
+from anchovies.store.record import FORMAT, MAX_RECORD, Change, Kind, Note, Record, Writer, seal
 from anchovies.store.state import State, fold, touched
 
 SNAPSHOT_EVERY = 256
@@ -135,6 +135,28 @@ class Log:
             self.committed = True
             return record
 
+    def retire(self, upto: dict[str, int], note: Note) -> Record:
+        """Give up the data files of each table up to a slot; they may be deleted once this has returned. It fences nobody.
+
+        The caller knows that every registered reader has passed them. Raises CommitUnknown, FatalError.
+        """
+        with self._turn:
+            self._ready()
+            record = self._race("retire", Change(retire=upto, note=note), frozenset())
+            self.committed = True
+            return record
+
+    def reset(self, change: Change) -> Record:
+        """Fence every session of every lane, whatever it thinks it owns; `change.note` says who and why.
+
+        The way to go on after a datastore was restored or mended by hand. Raises CommitUnknown, FatalError.
+        """
+        with self._turn:
+            self._ready()
+            record = self._race("reset", change, frozenset())
+            self.committed = True
+            return record
+
     def revoke(self, reason: AnchovyError | None = None) -> None:
         """Take the permission to commit away, for good: every later attempt raises `reason`. Waits for nobody.
 
@@ -152,9 +174,18 @@ class Log:
                 return True
             return self._keep_snapshot()
 
+    def keep_snapshot(self) -> bool:
+        """A snapshot of what was loaded, whoever committed it; it is made durable first. False when it could not be written."""
+        with self._turn:
+            if self._state.slot == self._snapshot:
+                return True
+            self._history.settle(self._state.slot)
+            return self._keep_snapshot()
+
     def _keep_snapshot(self) -> bool:
         try:
-            snapshot.write(self._store, self._home, self._state)
+            segments = self._history.seal_pages(self._state.slot)
+            self._state = snapshot.write(self._store, self._home, self._state, segments, self._history.rebuild)
             self._store.put(self._home.head, f'{{"slot":{self._state.slot}}}'.encode())
         except AnchovyError:
             return False
@@ -206,14 +237,14 @@ class Log:
 
     def _draft(self, kind: Kind, change: Change) -> Record:
         """The record, but for what depends on its slot."""
-        edit = kind == "edit"
+        of_lane = kind in ("open", "commit")
         draft = Record(
             v=FORMAT,
             store=self._state.store,
             slot=0,
-            epoch=0 if edit else self._epoch,
-            lane=-1 if edit else self._lane,
-            workers=0 if edit else self._workers,
+            epoch=self._epoch if of_lane else 0,
+            lane=self._lane if of_lane else -1,
+            workers=self._workers if of_lane else 0,
             seq=0,
             kind=kind,
             cid=self._ids.cid(),
@@ -227,7 +258,7 @@ class Log:
 
     def _outsource(self, draft: Record) -> Record:
         """A long change goes into an object of its own, written before the record that names it."""
-        ref, data = manifest(self._home, draft.cid, draft.change)
+        ref, data = manifest(self._home, draft.lane, draft.epoch, draft.cid, draft.change)
         self._retry.call(lambda: self._store.put(ref.path, data))
         return replace(draft, manifest=ref, change=Change(note=draft.change.note))
 
@@ -235,7 +266,9 @@ class Log:
         """The draft as the record of the next slot. `seq` never goes back, whatever the clock does."""
         now = self._clock.now_us()
         state = self._state
-        return replace(draft, slot=state.slot + 1, prev=state.cid, seq=max(state.seq, now), at=iso(now))
+        # two above every epoch: above the tentative one of any session that has not committed yet, too
+        epoch = state.top_epoch + 2 if draft.kind == "reset" else draft.epoch
+        return replace(draft, slot=state.slot + 1, prev=state.cid, seq=max(state.seq, now), at=iso(now), epoch=epoch)
 
     def _put(self, mine: Record) -> Record:
         """Create the slot and find out whose it is: our record, or the one that was there first.
@@ -279,7 +312,7 @@ class Log:
     def _lost(self, kind: Kind, found: Record, keys: frozenset[str]) -> None:
         """Another record holds the slot that we wanted: fold it and go on, or raise why that cannot be."""
         self._state = fold(self._state, found)
-        if kind == "edit":
+        if kind in ("edit", "retire", "reset"):
             return
         self._dead = self._verdict(found, keys)
         if self._dead is not None:
@@ -288,12 +321,18 @@ class Log:
     def _verdict(self, found: Record, keys: frozenset[str]) -> AnchovyError | None:
         """What it means for a commit that `found` came first; None: nothing."""
         home, slot = self._home.root, found.slot
-        if found.kind == "edit":
+        if found.kind in ("edit", "retire"):
             if not keys & touched(found.change):
                 return None
             return StaleSession(f"slot {slot} of {home} changed a checkpoint that the running batch depends on", slot=slot)
-        if self._opened or found.workers != self._workers:
-            w = found.writer
+        w = found.writer
+        if found.kind == "reset" and self._opened:
+            return Fenced(
+                f"{home} was reset by {w.session} on {w.host} (slot {slot}); this session stops",
+                hint="nothing is lost: start it again",
+                slot=slot,
+            )
+        if found.kind != "reset" and (self._opened or found.workers != self._workers):
             return Fenced(
                 f"a newer session of {home} has committed ({w.session} on {w.host}, pid {w.pid}, slot {slot}); this one stops",
                 hint="nothing is lost: the newer session goes on",

@@ -84,7 +84,10 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one commit changes, atomically. The log adds the rest of the record. Empty: nothing would be written."""
+    """What one commit changes, atomically. The log adds the rest of the record. Empty: nothing would be written.
+
+    `retire` (table name to slot): the data files of these slots and of all before them are given up.
+    """
 
     files: list[DataFile] = []
     complete: list[str] = []
@@ -96,6 +99,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     loaded: list[Loaded] = []
     note: Note | None = None
     ack_pending: list[str] = []
+    retire: dict[str, int] = {}
 
     @property
     def rows(self) -> int:
@@ -120,7 +124,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: int
     change: Change
     manifest: Manifest | None = None
-    upto: int | None = None
 
 
 S = TypeVar("S", bound=msgspec.Struct)

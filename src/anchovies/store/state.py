@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from anchovies.core.errors import CorruptDatastore, FatalError, HistoryDiverged
+from anchovies.store.ledgers import NOTHING, Ledger
 from anchovies.store.record import FORMAT, Change, CheckpointValue, LedgerChange, Loaded, Record
 
 DIVERGED = "the datastore was restored, copied or edited by hand: bring back the newer log, or start under a new id"
@@ -27,7 +28,8 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """The fold of slots 1..`slot`. `cid` is that of `slot`, `seq` the least that the next record may have.
 
-    `checkpoints` by key, `ledgers` by name, `tables` (metadata) and `totals` by table name. An empty log is `State()`.
+    `checkpoints` by key, `ledgers` by name, `tables` (metadata) and `totals` by table name. `retired`: the slot up to which the
+    data files of a table were given up; `resets`: the slots of `reset` records. An empty log is `State()`.
     """
 
     v: int = FORMAT
@@ -40,11 +42,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     floor: int = 0
     lanes: dict[str, int] = {}
     checkpoints: dict[str, CheckpointValue] = {}
-    ledgers: dict[str, dict[str, Any]] = {}
+    ledgers: dict[str, Ledger] = {}
     tables: dict[str, dict[str, Any]] = {}
     totals: dict[str, Totals] = {}
     loads: list[Loaded] = []
     ack_pending: list[str] = []
+    retired: dict[str, int] = {}
+    resets: list[int] = []
 
     def epoch(self, lane: int) -> int:
         """The epoch that counts in `lane`: its last open, or the last re-partition."""
@@ -64,9 +68,10 @@ def fold(state: State, record: Record) -> State:
     """`state` after `record`, which must follow it. Raises what `follows` raises; changes nothing in place."""
     follows(state, record)
     change = record.change
-    edit = record.kind == "edit"
+    edit = record.kind in ("edit", "retire")
     opened = record.kind == "open"
-    new_workers = opened and record.workers != state.workers
+    reset = record.kind == "reset"
+    new_floor = reset or (opened and record.workers != state.workers)
     return replace(
         state,
         store=record.store,
@@ -75,7 +80,7 @@ def fold(state: State, record: Record) -> State:
         seq=record.seq + record.rows,
         at=record.at,
         workers=record.workers if opened else state.workers,
-        floor=max(state.floor, record.epoch) if new_workers else state.floor,
+        floor=max(state.floor, record.epoch) if new_floor else state.floor,
         lanes={**state.lanes, str(record.lane): record.epoch} if opened else state.lanes,
         checkpoints=_checkpoints(state.checkpoints, change),
         ledgers=_ledgers(state.ledgers, change.ledgers),
@@ -83,13 +88,15 @@ def fold(state: State, record: Record) -> State:
         totals=_totals(state.totals, change, record.slot),
         loads=_loads(state.loads, change.loaded),
         ack_pending=state.ack_pending if edit else change.ack_pending,
+        retired=_retired(state.retired, change.retire),
+        resets=[*state.resets, record.slot] if reset else state.resets,
     )
 
 
 def follows(state: State, record: Record) -> None:
     """Assert that `record` is what may stand after `state` (invariants I2 and I3). Raises HistoryDiverged or CorruptDatastore."""
     n = record.slot
-    if record.kind not in ("open", "commit", "edit"):
+    if record.kind not in ("open", "commit", "edit", "retire", "reset"):
         raise FatalError(f"slot {n} is a record of kind {record.kind!r}, which this version does not know", hint=_NEWER, slot=n)
     if n != state.slot + 1 or record.prev != state.cid or state.store not in ("", record.store):
         raise HistoryDiverged(f"slot {n} does not follow slot {state.slot} that was read before it", hint=DIVERGED, slot=n)
@@ -102,8 +109,10 @@ def follows(state: State, record: Record) -> None:
 
 
 def _epoch_fits(state: State, record: Record) -> bool:
-    if record.kind == "edit":
+    if record.kind in ("edit", "retire"):
         return True
+    if record.kind == "reset":
+        return record.epoch > state.top_epoch
     if record.kind == "commit":
         return record.epoch == state.epoch(record.lane) and record.workers == state.workers
     return record.epoch > (state.epoch(record.lane) if record.workers == state.workers else state.top_epoch)
@@ -116,14 +125,19 @@ def _checkpoints(old: dict[str, CheckpointValue], change: Change) -> dict[str, C
     return {**kept, **change.checkpoints.set}
 
 
-def _ledgers(old: dict[str, dict[str, Any]], changes: dict[str, LedgerChange]) -> dict[str, dict[str, Any]]:
+def _ledgers(old: dict[str, Ledger], changes: dict[str, LedgerChange]) -> dict[str, Ledger]:
+    if not changes:
+        return old
     new = dict(old)
     for name, change in changes.items():
-        ledger = {**old.get(name, {}), **change.put}
-        for key in change.delete:
-            ledger.pop(key, None)
-        new[name] = ledger
-    return {k: v for k, v in new.items() if v} if changes else old
+        new[name] = old.get(name, NOTHING).after(change)
+        if change.delete and not new[name]:
+            del new[name]
+    return new
+
+
+def _retired(old: dict[str, int], new: dict[str, int]) -> dict[str, int]:
+    return {**old, **{tbl: max(slot, old.get(tbl, 0)) for tbl, slot in new.items()}} if new else old
 
 
 def _totals(old: dict[str, Totals], change: Change, slot: int) -> dict[str, Totals]:

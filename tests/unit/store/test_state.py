@@ -39,8 +39,8 @@ def test_the_record_that_follows(two: tuple[State, Record]) -> None:
         ({"workers": 2}, CorruptDatastore),
         ({"kind": "open"}, CorruptDatastore),
         ({"kind": "open", "workers": 2}, CorruptDatastore),
-        ({"kind": "retire"}, FatalError),
-        ({"kind": "reset"}, FatalError),
+        ({"kind": "reset"}, CorruptDatastore),
+        ({"kind": "merge"}, FatalError),
     ],
     ids=str,
 )
@@ -55,3 +55,16 @@ def test_another_number_of_workers_raises_every_lane(two: tuple[State, Record]) 
     state, record = two
     after = fold(state, replace(record, kind="open", workers=3, lane=1, epoch=3))
     assert (after.workers, after.floor, after.epoch(0), after.epoch(1), after.epoch(2), after.top_epoch) == (3, 3, 3, 3, 3, 3)
+
+
+def test_a_reset_raises_every_lane(two: tuple[State, Record]) -> None:
+    state, record = two
+    after = fold(state, replace(record, kind="reset", workers=0, lane=-1, epoch=3))
+    assert (after.workers, after.floor, after.epoch(0), after.epoch(7), after.resets) == (1, 3, 3, 3, [2])
+
+
+def test_a_retirement_never_goes_back(two: tuple[State, Record]) -> None:
+    state, record = two
+    old = replace(state, retired={"t": 5, "u": 1}, ack_pending=["x"])
+    after = fold(old, replace(record, kind="retire", workers=0, lane=-1, epoch=0, change=Change(retire={"t": 3, "u": 2})))
+    assert after.retired == {"t": 5, "u": 2} and after.ack_pending == ["x"]
