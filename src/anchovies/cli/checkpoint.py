@@ -53,7 +53,7 @@ def get(ctx: click.Context, /, key: str, **options: Any) -> None:
     """The value of one checkpoint, or the entries of a ledger (`ledger:<table>`), as JSON."""
     state = _reader(_given(ctx, options)).state()
     found: dict[str, Any] = {k: v.value for k, v in state.checkpoints.items()}
-    found |= {f"{LEDGER}{name}": entries for name, entries in state.ledgers.items()}
+    found |= {f"{LEDGER}{name}": dict(entries) for name, entries in state.ledgers.items()}
     if key not in found:
         raise ConfigError(f"there is no checkpoint {key!r}", hint=did_you_mean(key, found, else_list="checkpoints"))
     say.data(found[key])
