@@ -72,6 +72,11 @@ class Routes:
     def _fed(self, method: str) -> tuple[str, ...]:
         return tuple(t for n, s in self._sources if n == method for t in s.tables)
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether something runs in every batch, whatever there is to do."""
+        return any(s.phase in ("xopen", "tbl", "xclose") for _, s in self._hooks)
+
     def hooks(self, phase: Phase, tbl: str | None = None) -> list[str]:
         """Methods marked for `phase` (and for `tbl`, where they name one)."""
         return [n for n, s in self._hooks if s.phase == phase and s.tbl in (None, tbl)]

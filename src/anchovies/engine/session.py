@@ -27,7 +27,7 @@ from anchovies.engine.outbox import Outbox
 from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
-from anchovies.engine.services import Services, phrase
+from anchovies.engine.services import LastPoll, Services, phrase
 from anchovies.engine.work import Work, work_of
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
@@ -73,6 +73,7 @@ class SessionRun:
         self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self._root: RunContext
         self.error: BaseException | None = None
+        self.last_poll = LastPoll()
         self.on_arm: Callable[[float | None], None] = lambda at: None
 
     def _make_log(self) -> Log:
@@ -163,6 +164,7 @@ class SessionRun:
             outside=Outside(lambda: self.log.state),
             outbox=Outbox(self.log),
             on_commit=self._committed,
+            last_poll=self.last_poll,
         )
         return services, connections
 

@@ -6,9 +6,9 @@ may lag, it never leads. A run that sees nothing new there does not open the tar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_json
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunTask
+from anchovies.engine.polls import Quiet
 from anchovies.engine.services import Services
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
@@ -46,6 +47,13 @@ class Upstream(msgspec.Struct):
     def source(self) -> str:
         return f"{self.user}/{self.id}"
 
+    @property
+    def tables(self) -> list[str]:
+        return list(self.state.tables)
+
+
+U = TypeVar("U", bound=Upstream | Quiet)
+
 
 class Feed(msgspec.Struct):
     """One table of one upstream and where it goes."""
@@ -64,16 +72,27 @@ class Feed(msgspec.Struct):
         totals = self.upstream.state.totals.get(self.name)
         return 0 if totals is None else max(totals.slot, totals.complete)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether our own log says that everything was loaded."""
+        return self.known.slot >= self.head
 
-def find_upstreams(services: Services, config: Config) -> list[Upstream]:
-    """Every upstream that was named. Raises ConfigError (exit 2) for one that has no home."""
-    s = services
-    if not s.settings.upstream:
+
+def named_upstreams(services: Services) -> list[tuple[str, Home]]:
+    """The upstreams as they were named, and where each lies."""
+    if not services.settings.upstream:
         raise ConfigError("an uploader needs to know whose rows to load", hint="name its upstream: -U <anchovy id>")
+    parts = [(name, *name.rpartition("/")) for name in services.settings.upstream]
+    return [(name, Home(user or services.session.user, anchovy)) for name, user, _, anchovy in parts]
+
+
+def find_upstreams(services: Services, config: Config, leave: Collection[str] = ()) -> list[Upstream]:
+    """Every upstream that was named, but for those to `leave` (`user/id`). Raises ConfigError for one that has no home."""
+    s = services
     found = []
-    for name in s.settings.upstream:
-        user, _, anchovy = name.rpartition("/")
-        home = Home(user or s.session.user, anchovy)
+    for name, home in named_upstreams(s):
+        if f"{home.user}/{home.id}" in leave:
+            continue
         reader = Reader(s.store, home, Retry(s.clock, s.ids, s.batch.time_left))
         if reader.exists():
             found.append(Upstream(home.user, home.id, reader, reader.state()))
@@ -81,7 +100,7 @@ def find_upstreams(services: Services, config: Config) -> list[Upstream]:
             others = sorted({e.key.split("/")[-1] for e in s.store.list(f"{home.head.rsplit('/', 1)[0]}/")})
             raise ConfigError(
                 f"upstream {name!r} has kept nothing in this datastore (user {home.user!r})",
-                hint=did_you_mean(anchovy, others)
+                hint=did_you_mean(home.id, others)
                 or f"start it first, check -u and {s.store.url}, or allow it: --upstream-may-be-missing",
             )
     return found
@@ -89,7 +108,12 @@ def find_upstreams(services: Services, config: Config) -> list[Upstream]:
 
 def find_feeds(services: Services, config: Config, upstreams: list[Upstream], env: Mapping[str, str]) -> list[Feed]:
     """Every table to look at, in upstream order. Raises ConfigError for configured tables or patterns that match nothing."""
-    offered = {_pair(services, u, name): u for u in upstreams for name in u.state.tables}
+    return [feed_of(services, config, env, u, name) for u, name in pick_tables(services, config, upstreams)]
+
+
+def pick_tables(services: Services, config: Config, upstreams: Sequence[U]) -> list[tuple[U, str]]:
+    """The tables that were asked for, of all that the upstreams have, in upstream order. Raises ConfigError as above."""
+    offered = {_pair(services, u, name): u for u in upstreams for name in u.tables}
     names = [n for _, n in offered]
     lost = [n for n in config.tbls if n not in names]
     if upstreams and lost and not services.settings.upstream_may_be_missing:
@@ -97,20 +121,20 @@ def find_feeds(services: Services, config: Config, upstreams: list[Upstream], en
             did_you_mean(lost[0], names) or "if nothing of it was kept yet, run its downloader, or add --upstream-may-be-missing"
         )
         raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=hint)
-    feeds = []
-    for pair in match_tables(offered, services.settings.enabled, services.settings.disabled) if offered else ():
-        upstream, name = offered[pair], pair[1]
-        published = tbl_from_json(upstream.state.tables[name])
-        raw = config.tbls.get(name)
-        tbl = (
-            merge_tbl(published, raw) if raw is not None else published
-        )  # a shared config.yaml has the downloader's properties too
-        target = Target(upstream.state.store, upstream.user, upstream.id, config.schema_for(env, upstream.user, upstream.id), tbl)
-        feeds.append(Feed(upstream, target, _known(services, target)))
-    return feeds
+    picked = match_tables(offered, services.settings.enabled, services.settings.disabled) if offered else ()
+    return [(offered[pair], pair[1]) for pair in picked]
 
 
-def _pair(services: Services, upstream: Upstream, tbl: str) -> tuple[str, str]:
+def feed_of(services: Services, config: Config, env: Mapping[str, str], upstream: Upstream, name: str) -> Feed:
+    """One table of an upstream, and where it goes."""
+    published = tbl_from_json(upstream.state.tables[name])
+    raw = config.tbls.get(name)
+    tbl = merge_tbl(published, raw) if raw is not None else published  # a shared config.yaml has the downloader's properties too
+    target = Target(upstream.state.store, upstream.user, upstream.id, config.schema_for(env, upstream.user, upstream.id), tbl)
+    return Feed(upstream, target, _known(services, target))
+
+
+def _pair(services: Services, upstream: Upstream | Quiet, tbl: str) -> tuple[str, str]:
     """What `-e upstream.tbl` matches: the upstream as `-U` names it, and the table."""
     own = upstream.user == services.session.user
     return upstream.id if own else f"{upstream.user}/{upstream.id}", tbl
@@ -125,13 +149,14 @@ def _known(services: Services, target: Target) -> Position:
 
 def _target_name(services: Services, target: Target) -> str:
     """How our own log calls a target: its name, and which database file it is where that can be told."""
-    if not transactional(services.operator):
+    print_ = fingerprint(services.operator)
+    return OWN if print_ == OWN else f"{target.schema}.{target.tbl.name}@{print_}"
+
+
+def fingerprint(operator: Any) -> str:
+    """Which target an uploader loads into, where that can be told."""
+    if not transactional(operator):
         return OWN
-    return f"{target.schema}.{target.tbl.name}@{_fingerprint(services)}"
-
-
-def _fingerprint(services: Services) -> str:
-    operator = services.operator
     assert isinstance(operator, Uploader)
     return operator.fingerprint() or "db"
 
@@ -153,7 +178,7 @@ class FeedRun:
 
     def is_current(self) -> bool:
         """Whether our own log already says that everything was loaded."""
-        return self._feed.known.slot >= self._feed.head and not self._anew
+        return self._feed.is_current and not self._anew
 
     @property
     def _anew(self) -> bool:

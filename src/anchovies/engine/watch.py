@@ -19,7 +19,7 @@ from anchovies.engine.session import SessionRun
 from anchovies.sdk.result import SessionResult
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
-from anchovies.store.lease import Busy, Lease
+from anchovies.store.lease import Busy, Held, Lease
 from anchovies.store.open import open_store
 from anchovies.store.tasklog import TaskLog, TaskRecord
 
@@ -49,10 +49,11 @@ class Watch:
                 return self._run.result
             if isinstance(got, Busy):
                 return self._skipped(got)
+            self._run.last_poll.polled = got.last.polled
             try:
                 return self._watch()
             finally:
-                self._lease.release(self._last(), self._run.quiet)
+                self._lease.release(self._last(), self._run.quiet, self._run.last_poll.polled)
 
     def _last(self) -> dict[str, object]:
         """What the lease says of the run that ends."""
@@ -66,7 +67,7 @@ class Watch:
             "error": self._run.redact.deep(r.err_msg),
         }
 
-    def _acquire(self) -> object:
+    def _acquire(self) -> Held | Busy:
         run = self._run
         limit = run.settings.execution_timeout
         until = None if limit is None else run.clock.monotonic() + limit

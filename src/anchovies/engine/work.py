@@ -10,11 +10,23 @@ from anchovies.core.tbl import Tbl
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.flow import Flow
+from anchovies.engine.polls import Polls, Quiet
 from anchovies.engine.services import Services
 from anchovies.engine.tables import TablePlan, plan_tables
-from anchovies.engine.upload import Feed, FeedRun, check_sinks, find_feeds, find_upstreams
+from anchovies.engine.upload import (
+    Feed,
+    FeedRun,
+    Upstream,
+    check_sinks,
+    feed_of,
+    find_upstreams,
+    fingerprint,
+    named_upstreams,
+    pick_tables,
+)
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
+from anchovies.store.lease import PolledLog
 
 
 class Work(Protocol):
@@ -77,13 +89,26 @@ class UploadWork:
 
     def batch(self, run: BatchRun) -> None:
         s = self._s
-        upstreams = find_upstreams(s, self._config)
-        feeds = find_feeds(s, self._config, upstreams, self._env)
-        s.batch.tbls = {f.name: f.target.tbl for f in feeds}
-        for feed in feeds:
+        polls = Polls(s, self._config, self._env, lambda: fingerprint(s.operator))
+        quiet = polls.quiet(home for _, home in named_upstreams(s))
+        every: dict[str, Upstream | Quiet] = {**quiet, **{u.source: u for u in find_upstreams(s, self._config, quiet)}}
+        ordered = [every[x] for x in (f"{h.user}/{h.id}" for _, h in named_upstreams(s)) if x in every]
+        picked = pick_tables(s, self._config, ordered)
+        feeds = {(u.source, n): feed_of(s, self._config, self._env, u, n) for u, n in picked if isinstance(u, Upstream)}
+        s.batch.tbls = {f.name: f.target.tbl for f in feeds.values()}
+        for feed in feeds.values():
             check_sinks(s, feed.target.tbl)
-        for feed in feeds:
-            run.table(feed.name, lambda task, feed=feed: self._feed(feed, task), feed.target.tbl.allow_failure)  # type: ignore[misc]
+        for upstream, name in picked:
+            if (found := feeds.get((upstream.source, name))) is None:
+                run.table(name, lambda task, name=name: [TableResult(tbl=name)])  # type: ignore[misc]
+            else:
+                run.table(name, lambda task, feed=found: self._feed(feed, task), found.target.tbl.allow_failure)  # type: ignore[misc]
+        self._note(polls, [u for u in ordered if isinstance(u, Upstream)], list(feeds.values()))
+
+    def _note(self, polls: Polls, upstreams: list[Upstream], feeds: list[Feed]) -> None:
+        """What there is nothing more to do with, until it moves."""
+        behind = {f.upstream.source for f in feeds if not f.is_current}
+        polls.note({u.source: PolledLog(u.state.slot, u.tables) for u in upstreams if u.source not in behind})
 
     def _feed(self, feed: Feed, task: RunTask) -> list[TableResult]:
         return FeedRun(self._s, feed, task).run()

@@ -49,6 +49,24 @@ class Quiet(msgspec.Struct, frozen=True, omit_defaults=True):
         return out
 
 
+class PolledLog(msgspec.Struct, frozen=True, array_like=True):
+    """An upstream's log up to which everything was loaded: the slot, the tables there were, what its head looked like."""
+
+    slot: int
+    tables: list[str]
+    tag: str = ""
+
+
+class Polled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an uploader's last run has seen: of what it looked for (`of`, a digest), with its own log at `own` (a cid), in its
+    how-manieth run. Nothing but time is lost with it."""
+
+    of: str = ""
+    own: str = ""
+    turn: int = 0
+    logs: dict[str, PolledLog] = {}
+
+
 class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What lies in the lease object. `free`: its holder has let go of it; then `result` is what its run came to."""
 
@@ -60,6 +78,7 @@ class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     free: bool = True
     result: dict[str, Any] = {}
     quiet: Quiet = Quiet()
+    polled: Polled = Polled()
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -133,7 +152,7 @@ class Lease:
             pass  # the lease may grow old; what we commit is safe all the same
         return True
 
-    def release(self, last_result: dict[str, Any], quiet: bool) -> None:
+    def release(self, last_result: dict[str, Any], quiet: bool, polled: Polled | None = None) -> None:
         """Let go, and leave what the run came to. `quiet`: it found nothing and committed nothing; such runs are counted here.
 
         Never raises: a lease that stays behind is taken over after its time.
@@ -141,7 +160,8 @@ class Lease:
         try:
             if self._mine is not None and self._still_ours():
                 counted = self._mine.quiet.at(self._clock.now_us()) if quiet else self._mine.quiet
-                self._write(replace(self._mine, free=True, result=last_result, quiet=counted))
+                polled = self._mine.polled if polled is None else polled
+                self._write(replace(self._mine, free=True, result=last_result, quiet=counted, polled=polled))
         except AnchovyError:
             pass
         finally:
@@ -166,7 +186,7 @@ class Lease:
     def _take(self, last: LeaseInfo) -> None:
         w = self._who
         since = iso(self._clock.now_us())
-        mine = LeaseInfo(host=w.host, pid=w.pid, session=w.session, since=since, free=False, result=last.result, quiet=last.quiet)
+        mine = replace(last, host=w.host, pid=w.pid, session=w.session, since=since, beat=0, free=False)
         self._retry.call(lambda: self._write(mine))
 
     def _alive(self, last: LeaseInfo) -> bool:
