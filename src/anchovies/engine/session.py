@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from anchovies.engine.work import Work, work_of
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
+from anchovies.store import heads
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
 from anchovies.store.log import Log
@@ -74,6 +76,7 @@ class SessionRun:
         self._root: RunContext
         self.error: BaseException | None = None
         self.last_poll = LastPoll()
+        self._hinted = 0
         self.on_arm: Callable[[float | None], None] = lambda at: None
 
     def _make_log(self) -> Log:
@@ -202,6 +205,7 @@ class SessionRun:
                 self.tell("warning", message=f"batch {number} failed: {phrase(outcome.error)}")
             self._close(connections)
             self._mirror()
+            self._hint()
             self._disarm()
             failures = failures + 1 if failed else 0
             if self.stop.is_set() or self.stop.wait(self._pause(failures)):
@@ -290,6 +294,13 @@ class SessionRun:
         if self._dirty != ({}, {}):
             write_mirrors(self.store, self.home, *self._dirty)
             self._dirty = ({}, {})
+
+    def _hint(self) -> None:
+        """Say how far the log is, after each batch of a service: its end, when the log says so itself, may be weeks away."""
+        if self.log.committed and self._hinted != (slot := self.log.state.slot):
+            with suppress(AnchovyError):
+                heads.write(self.store, self.home, slot)
+                self._hinted = slot
 
     def _write_tasklog(self, number: int, committed: bool) -> None:
         """Quiet batches leave nothing behind."""

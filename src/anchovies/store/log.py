@@ -22,7 +22,7 @@ from anchovies.core.errors import (
 )
 from anchovies.core.ids import Ids
 from anchovies.core.retry import Retry
-from anchovies.store import snapshot
+from anchovies.store import heads, snapshot
 from anchovies.store.base import Store
 from anchovies.store.history import Format, History, manifest
 from anchovies.store.keys import Home
@@ -186,7 +186,7 @@ class Log:
         try:
             segments = self._history.seal_pages(self._state.slot)
             self._state = snapshot.write(self._store, self._home, self._state, segments, self._history.rebuild)
-            self._store.put(self._home.head, f'{{"slot":{self._state.slot}}}'.encode())
+            heads.write(self._store, self._home, self._state.slot)
         except AnchovyError:
             return False
         self._snapshot = self._state.slot

@@ -68,7 +68,6 @@ def fold(state: State, record: Record) -> State:
     """`state` after `record`, which must follow it. Raises what `follows` raises; changes nothing in place."""
     follows(state, record)
     change = record.change
-    edit = record.kind in ("edit", "retire")
     opened = record.kind == "open"
     reset = record.kind == "reset"
     new_floor = reset or (opened and record.workers != state.workers)
@@ -87,7 +86,7 @@ def fold(state: State, record: Record) -> State:
         tables={**state.tables, **change.tables} if change.tables else state.tables,
         totals=_totals(state.totals, change, record.slot),
         loads=_loads(state.loads, change.loaded),
-        ack_pending=state.ack_pending if edit else change.ack_pending,
+        ack_pending=change.ack_pending if record.kind in ("open", "commit") else state.ack_pending,
         retired=_retired(state.retired, change.retire),
         resets=[*state.resets, record.slot] if reset else state.resets,
     )

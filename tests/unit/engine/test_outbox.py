@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from anchovies.core.clock import SystemClock
+from anchovies.core.config import Config
 from anchovies.core.errors import CommitUnknown, ConfigError, FatalError, Fenced, StoreUnavailable
+from anchovies.core.ids import SystemIds
+from anchovies.core.settings import resolve
 from anchovies.engine import outbox
+from anchovies.engine.events import silent
+from anchovies.engine.limits import stopped_by
+from anchovies.engine.look import preview
+from anchovies.engine.session import SessionRun
 from anchovies.sdk import Downloader, Uploader, context, on_ack, on_task, sink, source
 from anchovies.store.keys import Home
-from anchovies.store.record import Change
+from anchovies.store.log import Log
+from anchovies.store.record import Change, Note, Writer
 from anchovies.testing.context import FakeContext
 from anchovies.testing.faults import FaultyStore
 
@@ -208,11 +220,6 @@ def test_a_session_that_was_fenced_tells_nothing(place: Any, inbox: type[Inbox])
 
 
 def _session(place: Any, operator: type) -> None:
-    from anchovies.core.config import Config
-    from anchovies.core.settings import resolve
-    from anchovies.engine.events import silent
-    from anchovies.engine.session import SessionRun
-
     settings = resolve({"id": "a", "user": "tester", "datastore": place.url}, {}, Config())
     SessionRun(operator, settings, Config(), {}, silent, place.store).work()
 
@@ -305,24 +312,11 @@ def test_an_uploader_keeps_what_is_pending(place: Any, inbox: type[Inbox]) -> No
 
 
 def test_a_preview_tells_nobody(place: Any, inbox: type[Inbox]) -> None:
-    from anchovies.core.config import Config
-    from anchovies.core.settings import resolve
-    from anchovies.engine.look import preview
-
     ((_, table),) = preview(inbox, resolve({"id": "a", "user": "u", "datastore": place.url}, {}, Config()), Config(), {})
     assert table.num_rows == 3 and inbox.told == []
 
 
 def test_a_service_goes_on_after_a_failure(place: Any, inbox: type[Inbox]) -> None:
-    import threading
-    import time
-
-    from anchovies.core.config import Config
-    from anchovies.core.settings import resolve
-    from anchovies.engine.events import silent
-    from anchovies.engine.limits import stopped_by
-    from anchovies.engine.session import SessionRun
-
     inbox.fails = True
     more = {"service": True, "interval": 0.01}
     run = SessionRun(
@@ -353,7 +347,7 @@ def test_a_source_is_tested_by_calling_it() -> None:
     assert (ctx.acks, ctx.rows, len(ctx.units)) == (["a", "b"], [{"m": "a"}, {"m": "b"}], 2)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_however_requests_fail_the_source_is_told_of_all_and_of_nothing_else(
     new_place: Callable[[], Any], data: st.DataObject
@@ -383,16 +377,16 @@ def _tried(place: Any, box: type[Inbox]) -> None:
         place.run(box, commit_bytes=1)
 
 
-def test_an_edit_forgets_no_token(place: Any, inbox: type[Inbox]) -> None:
-    from anchovies.core.clock import SystemClock
-    from anchovies.core.ids import SystemIds
-    from anchovies.store.log import Log
-    from anchovies.store.record import Note, Writer
-
+@pytest.mark.parametrize("kind", ["edit", "reset", "retire"])
+def test_what_is_done_by_hand_forgets_no_token(place: Any, inbox: type[Inbox], kind: str) -> None:
     inbox.fails = True
     place.run(inbox)
     writer = Writer(host="h", pid=1, session="s", batch=0, version="0")
     log = Log(place.store, Home("tester", "a"), clock=SystemClock(), ids=SystemIds(), writer=writer)
     log.load()
-    log.edit(Change(note=Note("me", "because")))
+    note = Note("me", "because")
+    log.retire({}, note) if kind == "retire" else getattr(log, kind)(Change(note=note))
     assert pending(place) == ["a", "b", "c"]
+    inbox.fails = False
+    place.run(inbox)
+    assert inbox.waiting == []

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+import anchovies
+from anchovies.core.config import Config
+from anchovies.core.settings import resolve
 from anchovies.engine import polls
+from anchovies.engine.events import silent
+from anchovies.engine.limits import stopped_by
 from anchovies.engine.polls import FULL_EVERY
+from anchovies.engine.session import SessionRun
 from anchovies.sdk import Downloader, Uploader, context, on_task, sink, source
 from anchovies.store import heads
 from anchovies.store.base import Entry
@@ -207,8 +215,6 @@ def test_heads_of_one_second_differ(place: Any) -> None:
 
 
 def test_upstreams_of_several_users(place: Any, rows: type[Rows], up: Any, load: type[Load], counted: CountingStore) -> None:
-    import anchovies
-
     for user, name in [("tester", "a"), ("one", "a"), ("two", "a"), ("two", "b")]:
         anchovies.run(rows, id=name, user=user, datastore=place.url)
     names = ["a", "one/a", "two/a", "two/b"]
@@ -273,15 +279,6 @@ def test_what_failed_is_looked_at_again(place: Any, rows: type[Rows], up: Any, l
 
 
 def test_a_service_polls_too(place: Any, rows: type[Rows], load: type[Load], counted: CountingStore) -> None:
-    import threading
-    import time
-
-    from anchovies.core.config import Config
-    from anchovies.core.settings import resolve
-    from anchovies.engine.events import silent
-    from anchovies.engine.limits import stopped_by
-    from anchovies.engine.session import SessionRun
-
     place.run(rows)
     given = {"id": "up", "user": "tester", "datastore": place.url, "upstream": ["a"], "service": True, "interval": 0}
     run = SessionRun(load, resolve(given, {}, Config()), Config(), {}, silent, counted)
@@ -296,3 +293,18 @@ def test_a_service_polls_too(place: Any, rows: type[Rows], load: type[Load], cou
     run.stop.set(stopped_by(15, "SIGTERM"))
     work.join(30)
     assert load.got == [0, 1, 2, 3]
+
+
+def test_a_service_hints_after_each_batch(place: Any, rows: type[Rows]) -> None:
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": 0.01}
+    run = SessionRun(rows, resolve(given, {}, Config()), Config(), {}, silent, place.store)
+    work = threading.Thread(target=run.work)
+    work.start()
+    end, head = time.monotonic() + 30, Home("tester", "a").head
+    for todo in (1, 2):
+        rows.todo = todo
+        while not place.named(head) or b'{"slot":%d}' % todo not in place.store.get(head):
+            assert time.monotonic() < end, "it did not come"
+            time.sleep(0.01)
+    run.stop.set(stopped_by(15, "SIGTERM"))
+    work.join(30)

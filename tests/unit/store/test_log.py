@@ -368,7 +368,7 @@ def test_a_session_leaves_a_snapshot_and_the_last_three_stay(new_log: New, chang
         log.append(change())
         assert log.finish()
     assert [e.key for e in store.list(home.snapshots)] == [home.snapshot(n) for n in (10, 8, 6)]
-    assert store.get(home.head) == b'{"slot":10}'
+    assert store.get(home.head).rstrip() == b'{"slot":10}'
     faulty = FaultyStore(store)
     assert new_log(on=faulty).state == log.state
     assert [verb for verb, _ in faulty.ops] == ["get", "list", "get", "get"]
