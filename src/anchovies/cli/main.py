@@ -12,7 +12,7 @@ from anchovies import __version__
 from anchovies.cli import say
 from anchovies.core.suggest import did_you_mean, nearest
 
-#: command → (module, function, one line of help)
+#: command → (module, function, one line of help); a module with dots is not one of ours here but brings its own command
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "start": ("start", "start", "Run one anchovy."),
     "demo": ("demo", "demo", "See the whole road in seconds, offline."),
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "checkpoint": ("checkpoint", "checkpoint", "Look at checkpoints."),
     "config": ("effective", "config", "Show every setting and where it came from."),
     "plugin": ("plugin", "plugin", "List plugins, what they add, what they take."),
+    "chaos": ("anchovies.testing.tell", "chaos", "Play a simulated disaster and tell its story."),
     "completion": ("completion", "completion", "Print the script that completes commands in a shell."),
 }
 ALIASES = {"run": "start", "connector": "plugin"}
@@ -38,7 +39,7 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, function, _ = COMMANDS[name]
-        found = getattr(import_module(f"anchovies.cli.{module}"), function)
+        found = getattr(import_module(module if "." in module else f"anchovies.cli.{module}"), function)
         assert isinstance(found, click.Command)
         return found
 

@@ -20,6 +20,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from anchovies.core.errors import AlreadyExists, AnchovyError, FatalError, NotFound, StoreUnavailable
 from anchovies.core.ids import SystemIds
 from anchovies.store.base import Entry, Store
+from anchovies.testing.story import sentence
 
 T = TypeVar("T")
 _EPOCH_US = 10**15
@@ -52,6 +53,8 @@ class Scheduler:
         self._trace = hashlib.sha256()
         self._names = 0
         self._broken: Violation | None = None
+        self._actor = ""
+        self.tell: Callable[[str], None] | None = None
 
     @property
     def trace(self) -> str:
@@ -60,14 +63,22 @@ class Scheduler:
 
     def note(self, *what: object) -> None:
         self._trace.update(repr(what).encode())
+        if self.tell is not None and (self._actor or what[0] not in ("get", "list")):  # the oracle looks in silence
+            self.tell(sentence(self.actor, what))
 
-    def spawn(self, kind: str, body: Callable[[], None]) -> Process:
+    @property
+    def actor(self) -> str:
+        """Who is doing something: the name of the process whose turn it is; nobody's: the world's."""
+        return self._actor
+
+    def spawn(self, kind: str, body: Callable[[], object]) -> Process:
         self._names += 1
         process = Process(f"{kind}{self._names}", greenlet(lambda: self._guarded(body)))
         self.live.append(process)
+        self.note("start", process.name)
         return process
 
-    def _guarded(self, body: Callable[[], None]) -> None:
+    def _guarded(self, body: Callable[[], object]) -> None:
         """A process ends with its body, or with an error that says what to do; a broken promise, or a log that is called broken
         though nobody broke it, ends the history."""
         try:
@@ -89,17 +100,27 @@ class Scheduler:
 
     def turn(self, process: Process) -> bool:
         """Let it go on until its next request. False: it has ended."""
+        self._actor = process.name
         process.run.switch()
+        self._actor = ""
         self.check()
         if process.run.dead:
             self.live.remove(process)
             return False
         return True
 
+    def broken(self, violation: Violation) -> None:
+        """A promise was broken by nobody's turn."""
+        self._broken = self._broken or violation
+
     def check(self) -> None:
         """Raise the first broken promise."""
         if self._broken is not None:
             raise self._broken
+
+    def pause(self, process: Process, turns: int) -> None:
+        process.paused = turns
+        self.note("pause", process.name, turns)
 
     def kill(self, process: Process) -> None:
         """SIGKILL: nothing of it runs any more, not even its `finally`, as far as the datastore can see."""
@@ -147,25 +168,27 @@ def sim_ids(world: Scheduler) -> SystemIds:
 class SimStore(Store):
     """A strongly consistent datastore whose requests fail before, fail after, or land at any time later.
 
-    `on_create(key, data)` sees each first content of a key the moment it becomes true.
+    `on_create(key, data)` sees each first content of a key, and `on_delete(key)` each deletion, the moment it becomes true.
     """
 
     url = "sim://"
 
-    def __init__(self, world: Scheduler, on_create: Callable[[str, bytes], None]) -> None:
+    def __init__(self, world: Scheduler) -> None:
         self.world = world
         self.objects: dict[str, bytes] = {}
         self.flying: list[Callable[[], None]] = []
-        self._on_create = on_create
+        self.on_create: Callable[[str, bytes], None] = lambda key, data: None
+        self.on_delete: Callable[[str], None] = lambda key: None
+        self._modified: dict[str, float] = {}
 
     def create(self, key: str, data: bytes) -> None:
         self._request("create", key, lambda: self._create(key, data), writes=True)
 
     def put(self, key: str, data: bytes) -> None:
-        self._request("put", key, lambda: self.objects.__setitem__(key, data), writes=True)
+        self._request("put", key, lambda: self._write(key, data), writes=True)
 
     def delete(self, key: str) -> None:
-        self._request("delete", key, lambda: self.objects.pop(key, None), writes=True)
+        self._request("delete", key, lambda: self._delete(key), writes=True)
 
     def get(self, key: str) -> bytes:
         return self._request("get", key, lambda: self._get(key))
@@ -179,7 +202,10 @@ class SimStore(Store):
             ghost = self.flying.pop(self.world.rng.randrange(len(self.flying)))
             self.world.stats["ghost"] += 1
             self.world.note("ghost")
-            quietly(ghost)
+            try:
+                quietly(ghost)
+            except Violation as e:
+                self.world.broken(e)
 
     def _request(self, verb: str, key: str, do: Callable[[], T], *, writes: bool = False) -> T:
         self.world.here()
@@ -204,8 +230,16 @@ class SimStore(Store):
     def _create(self, key: str, data: bytes) -> None:
         if key in self.objects:
             raise AlreadyExists(key)
+        self._write(key, data)
+        self.on_create(key, data)
+
+    def _write(self, key: str, data: bytes) -> None:
         self.objects[key] = data
-        self._on_create(key, data)
+        self._modified[key] = float(self.world.now)
+
+    def _delete(self, key: str) -> None:
+        if self.objects.pop(key, None) is not None:
+            self.on_delete(key)
 
     def _get(self, key: str) -> bytes:
         if key not in self.objects:
@@ -213,7 +247,8 @@ class SimStore(Store):
         return self.objects[key]
 
     def _list(self, prefix: str, start_after: str) -> Any:
-        return [Entry(k, len(self.objects[k]), 0.0) for k in sorted(self.objects) if k.startswith(prefix) and k > start_after]
+        found = sorted(k for k in self.objects if k.startswith(prefix) and k > start_after)
+        return [Entry(k, len(self.objects[k]), self._modified[k]) for k in found]
 
 
 def quietly(do: Callable[[], object]) -> None:
@@ -231,6 +266,18 @@ class SimDatabase:
         self.rows: dict[tuple[int, int, int], int] = {}
         self.top: Counter[tuple[int, int]] = Counter()
         self.last_seq = -1
+        self.registered: int | None = None
+        self.restored = False
+        self._backup: tuple[Any, ...] = (self.position, {}, Counter(), -1)
+
+    def back_up(self) -> None:
+        self._backup = (self.position, dict(self.rows), Counter(self.top), self.last_seq)
+
+    def restore(self) -> None:
+        """The database is what it was when it was backed up."""
+        position, rows, top, last = self._backup
+        self.position, self.rows, self.top, self.last_seq = position, dict(rows), Counter(top), last
+        self.restored = True
 
     def transaction(self, do: Callable[[SimDatabase], T]) -> T:
         self.world.here()
