@@ -33,14 +33,18 @@ class Folders:
                 self.close(fd)
 
     def harden(self, parts: list[str], *, force: bool = False) -> None:
-        """Fsync the folder's way up to the root, once a process: whoever made these folders may not have come to it."""
-        for i in range(len(parts), -1, -1):
-            here = "/".join(parts[:i])
-            if here in self._durable and not (force and i == len(parts)):
-                continue
-            with self.at(parts[:i]) as fd:
-                self._disk.fsync(fd)
-        self._durable.update("/".join(parts[:i]) for i in range(len(parts) + 1))
+        """Make the folder's way up to the root durable, once a process: whoever made it may not have come to it. What lies in
+        the folder itself is fsynced by whoever put it there, and with `force`."""
+        if force:
+            self._sync(parts)
+        for i in range(len(parts), 0, -1):
+            if "/".join(parts[:i]) not in self._durable:
+                self._sync(parts[: i - 1])  # a folder is there for sure when the one that it is in was fsynced
+        self._durable.update("/".join(parts[:i]) for i in range(1, len(parts) + 1))
+
+    def _sync(self, parts: list[str]) -> None:
+        with self.at(parts) as fd:
+            self._disk.fsync(fd)
 
     def modes(self) -> tuple[int, int]:
         """Of files and folders: a private root makes private things, else the umask decides."""
@@ -66,6 +70,8 @@ class Folders:
         except FileNotFoundError:
             if not make:
                 raise
+        if "/" not in key:
+            self._harden_root()
         with suppress(FileExistsError):
             self._disk.mkdir(name, self.modes()[1], dir_fd=fd)
         self._durable.discard(key)
@@ -97,7 +103,18 @@ class Folders:
             self._make_root(parent, 0o777)
             self._make_root(path, mode)
             return
-        fd = self._disk.open(parent, DIR)
+        self._sync_path(parent)
+
+    def _harden_root(self) -> None:
+        """Before the first folder in the root: whoever made the root, and what it is in, may have been killed just then."""
+        path = self.root
+        while path != (parent := os.path.dirname(path)):
+            path = parent
+            with suppress(PermissionError):  # what we may not even list, nobody made for us
+                self._sync_path(path)
+
+    def _sync_path(self, path: str) -> None:
+        fd = self._disk.open(path, DIR)
         try:
             self._disk.fsync(fd)
         finally:

@@ -62,6 +62,15 @@ def test_a_new_root_is_durable_in_its_parents(tmp_path: Path) -> None:
     assert synced.index(str(tmp_path)) < synced.index(str(tmp_path / "new")) < synced.index(str(tmp_path / "new" / "root"))
 
 
+def test_a_new_folder_in_an_old_one_is_synced_there(root: Path) -> None:
+    disk = FaultyDisk()
+    store = LocalStore(str(root), disk=disk)
+    store.create("u/a/1", b"x")
+    disk.ops.clear()
+    store.create("u/a/new/1", b"x")
+    assert ("fsync", f"{root}/u/a") in disk.ops
+
+
 def test_the_way_up_is_synced_once_a_process(root: Path) -> None:
     disk = FaultyDisk()
     store = LocalStore(str(root), disk=disk)
