@@ -46,6 +46,11 @@ def fault(name: str, error: type[AnchovyError] = StoreUnavailable) -> None:
         _hit(name, error)
 
 
+def armed() -> bool:
+    """Whether anything may happen at all."""
+    return bool(_armed)
+
+
 def arm(text: str) -> None:
     """Arm what `text` says and nothing else. The same text again changes nothing: the count goes on. Raises ConfigError."""
     global _text

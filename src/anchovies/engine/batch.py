@@ -10,6 +10,7 @@ import msgspec
 
 from anchovies.core.clock import iso
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, StaleSession, Stopped
+from anchovies.core.faultpoint import fault
 from anchovies.core.retry import Retry
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext, RunTask
@@ -205,8 +206,10 @@ class BatchRun:
         given = {"tokens": tokens, "task": task, "batch": s.batch, "session": s.session}
         for name in s.routes.acks:
             try:
+                fault("ack.call.before")
                 with entered(self.context(task)), s.stop.nudges:
                     call(getattr(s.operator, name), given)
+                fault("ack.call.after")
             except Exception as e:
                 s.tell("warning", message=f"{what}: {name} failed: {phrase(e)}")
                 raise

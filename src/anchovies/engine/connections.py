@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from anchovies.core.errors import AnchovyError, ConfigError, RetryableError
+from anchovies.core.faultpoint import fault
 from anchovies.core.secret import Secret
 from anchovies.engine.limits import StopSignal
 from anchovies.sdk.connection import Connection
@@ -69,7 +70,9 @@ class Connections(Mapping[str, Any]):
         for attempt in range(1, TRIES + 1):
             self._stop.check()
             try:
+                fault("connection.open.before", RetryableError)
                 made.ensure_open()
+                fault("connection.open.after", RetryableError)
                 return
             except RetryableError:
                 if attempt == TRIES or self._stop.wait(self._jitter() * 0.25 * 2**attempt):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from anchovies.core.errors import ConfigError, FatalError
+from anchovies.core.errors import ConfigError, FatalError, SourceError
+from anchovies.core.faultpoint import fault
 from anchovies.core.tbl import Tbl
 from anchovies.engine.actions import DiscardUnit, Due
 from anchovies.engine.calls import call
@@ -122,12 +123,14 @@ class Flow:
             finally:
                 with self._s.stop.nudges:
                     _close(items)
+                fault("source.close.after", SourceError)
         self._mark(ctx)  # set after the last row, or by another thread
 
     def _first(self, items: Iterator[object], ctx: RunContext) -> object:
         """The first item, before pyarrow is loaded for it."""
         try:
             with self._s.stop.nudges:
+                fault("source.first.before", SourceError)
                 return next(items, _END)
         except Exception:
             self._mark(ctx)  # what was set before the failure has no row to wait for
@@ -168,6 +171,7 @@ class Flow:
 
     def _next(self, pieces: Iterator[Piece]) -> Piece | None:
         with self._s.stop.nudges:
+            fault("source.next.before", SourceError)
             return next(pieces, None)
 
     def _take(self, piece: Piece) -> None:

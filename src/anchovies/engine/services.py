@@ -13,6 +13,7 @@ from msgspec.structs import replace
 import anchovies
 from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, Fenced, StaleSession
+from anchovies.core.faultpoint import fault
 from anchovies.core.ids import Ids
 from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
@@ -93,7 +94,9 @@ class Services(msgspec.Struct):
             self.stop.check()
         if pending := self.outbox.carried(change.ack_pending):
             change = replace(change, ack_pending=pending)
+        fault("commit.before")
         record = self.log.append(change, keys=keys)
+        fault("commit.after")
         self.commits += 1
         self.outbox.committed()
         self.on_commit(record)

@@ -14,6 +14,7 @@ import msgspec
 
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError, StaleSession, StoreUnavailable
+from anchovies.core.faultpoint import fault
 from anchovies.core.retry import Retry
 from anchovies.core.suggest import did_you_mean
 from anchovies.core.tbl import Tbl
@@ -237,6 +238,7 @@ class FeedRun:
         if not transactional(self._s.operator):
             return _known(self._s, feed.target)
         assert isinstance(self._s.operator, Uploader)
+        fault("target.position.before", RetryableError)
         with self._s.stop.nudges:
             at = self._s.operator.position(feed.target) or Position()
         if at.slot > feed.upstream.state.slot:
@@ -262,12 +264,14 @@ class FeedRun:
     def _apply(self, load: Any) -> None:
         started = load.start
         self._s.batch.check()
+        fault("target.load.before", RetryableError)
         if transactional(self._s.operator):
             assert isinstance(self._s.operator, Uploader)
             with self._s.stop.nudges:
                 counts = dict(self._s.operator.load(load) or {})
         else:
             counts = self._feed_sinks(load)
+        fault("target.load.after", RetryableError)
         result = self.result
         result.rows += load.rows
         result.kept += load.rows

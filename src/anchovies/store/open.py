@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from anchovies.core.errors import ConfigError
+from anchovies.core.faultpoint import armed
 from anchovies.store.base import Store
 from anchovies.store.local import LocalStore
 from anchovies.store.memory import MemoryStore
@@ -14,6 +18,21 @@ from anchovies.store.memory import MemoryStore
 _LATER = {"s3": "s3", "az": "azblob", "gs": "gcs"}
 
 
+def _with_fault_points(open_: Callable[[str], Store]) -> Callable[[str], Store]:
+    """What `open_` opens, with a fault point beside each request where ACHVY_FAULT armed this process."""
+
+    @wraps(open_)
+    def opened(url: str) -> Store:
+        store = open_(url)
+        if armed():
+            pointed: Store = import_module("anchovies.store.faultpoints").FaultPoints(store)
+            return pointed
+        return store
+
+    return opened
+
+
+@_with_fault_points
 def open_store(url: str) -> Store:
     """The datastore at a path (`~` is the home folder), `file://…` or `memory://name`. Nothing is touched. Raises ConfigError."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)

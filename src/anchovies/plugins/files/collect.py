@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anchovies.plugins.files.place import Chunks, FileInfo, FilePlace
 from anchovies.sdk import Ledger, RetryableError, SourceError, batch, context
+from anchovies.sdk.faults import fault
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,6 +70,7 @@ class Collector:
                 _pause(PAUSE * 2 ** (attempt - 1))
 
     def _once(self, info: FileInfo, after: FileInfo | None) -> Iterator[pa.RecordBatch]:
+        fault("files.stat.before", RetryableError)
         before = self._place.stat(info.path)
         if before.kind != "file":
             raise SourceError(f"{info.path} is no regular file any more", file=info.path)
@@ -103,6 +105,7 @@ class Collector:
             chunks, self._next = self._next[1], None
             return chunks
         self._drop_next()
+        fault("files.open.before", RetryableError)
         return self._place.open(info)
 
     def _open_ahead(self, info: FileInfo | None) -> None:
@@ -154,6 +157,7 @@ class _Counted:
             self._hash.update(chunk)
             self.size += len(chunk)
             context().progress(bytes_read=len(chunk))
+            fault("files.read.after", RetryableError)
             yield chunk
         at_end()
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from anchovies.sdk import ConfigError, SourceError
+from anchovies.sdk.faults import fault
 
 Kind = Literal["file", "folder", "link", "other"]
 _WILD = re.compile(r"[*?\[]")
@@ -165,6 +166,7 @@ def _entries(place: FilePlace, folder: str, step: str, notes: _Notes) -> Iterato
     match = re.compile(translate(step)).match
     hidden = step.startswith(".")
     try:
+        fault("files.list.before", SourceError)
         for entry in place.entries(folder):
             name = entry.path[len(join(folder, "")) :]
             if name in (".", ".."):

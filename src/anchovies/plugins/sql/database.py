@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from anchovies.plugins.sql.names import fit, quote
-from anchovies.sdk import ColType, Load
+from anchovies.sdk import ColType, Load, RetryableError
+from anchovies.sdk.faults import fault
 
 Row = tuple[object, ...]
 
@@ -74,10 +75,13 @@ class Database(ABC):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what the block did, or nothing of it."""
+        fault("sql.begin.before", RetryableError)
         self.begin()
         try:
             yield
+            fault("sql.commit.before", RetryableError)
             self.commit()
+            fault("sql.commit.after", RetryableError)
         except BaseException:
             self.rollback()
             raise

@@ -7,7 +7,8 @@ from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.history import STAGE, Merge
 from anchovies.plugins.sql.names import fit, quote
 from anchovies.plugins.sql.table import Table, table_of
-from anchovies.sdk import ConfigError, Load, Tbl
+from anchovies.sdk import ConfigError, Load, RetryableError, Tbl
+from anchovies.sdk.faults import fault
 
 
 def check_mode(tbl: Tbl) -> None:
@@ -53,6 +54,7 @@ def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
         for statement in table.ddl:
             db.run(statement)
         counts = _rows(db, load, table) if load.rows else {}
+        fault("sql.rows.after", RetryableError)
         position.advance(db, target, old, load.end, consumer)
     return counts
 
