@@ -63,6 +63,17 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove the object. None there: fine."""
 
+    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """What `get` gives for each of `keys`, in their order; None where there is no object. Buckets ask for several at once.
+
+        An error is raised at the key it befell.
+        """
+        for key in keys:
+            try:
+                yield self.get(key)
+            except NotFound:
+                yield None
+
     def settle(self, key: str) -> None:  # noqa: B027
         """Make an object that was *seen* durable before acting on it (local folders: fsync). Buckets need nothing."""
 

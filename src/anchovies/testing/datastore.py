@@ -55,6 +55,25 @@ class DatastoreSuite:
             with pytest.raises(NotFound):
                 store.get(key)
 
+    def test_many_are_read_in_the_order_of_their_keys(self, store: Store) -> None:
+        keys = [f"u/log/{n:04d}" for n in range(50)]
+        for key in keys[::2]:
+            store.put(key, key.encode())
+        wanted = [None if n % 2 else key.encode() for n, key in enumerate(keys)]
+        assert list(store.get_many(keys)) == wanted
+        assert list(store.get_many(keys[::-1])) == wanted[::-1]
+        assert list(store.get_many([keys[0], keys[1], keys[0]])) == [keys[0].encode(), None, keys[0].encode()]
+        assert list(store.get_many([])) == []
+
+    def test_many_may_be_left_after_the_first(self, store: Store) -> None:
+        store.put("u/a", b"x")
+        assert next(store.get_many(["u/a"] * 100)) == b"x"
+
+    def test_a_hostile_key_among_many_is_refused(self, store: Store) -> None:
+        store.put("u/a/x", b"x")
+        with pytest.raises(ConfigError):
+            list(store.get_many(["u/a/x", "u/../x"]))
+
     def test_a_folder_is_not_an_object(self, store: Store) -> None:
         store.put("u/a/b", b"x")
         with pytest.raises(AnchovyError):
