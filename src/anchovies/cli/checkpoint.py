@@ -1,8 +1,10 @@
-"""`anchovy checkpoint`: what an anchovy remembers, and since when."""
+"""`anchovy checkpoint`: what an anchovy remembers, since when, and edits by hand."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import click
@@ -25,7 +27,11 @@ OPTIONS = (*WHO, "json")
 @takes(*OPTIONS)
 @click.pass_context
 def checkpoint(ctx: click.Context, /, **options: Any) -> None:
-    """Look at the checkpoints of an anchovy (-i picks it)."""
+    """Look at the checkpoints of an anchovy (-i picks it), and edit them.
+
+    Every edit is a record of the log, with who and why. A running session is not stopped by it: a batch that depends on what was
+    changed begins again.
+    """
     if ctx.invoked_subcommand is None:
         _list(read(options))
     else:
@@ -73,6 +79,91 @@ def history(ctx: click.Context, /, key: str | None, **options: Any) -> None:
         say.table([(str(slot), at, k, _short(v), by) for slot, at, k, v, by in rows], ("slot", "when", "key", "value", "by"))
     else:
         say.out("no checkpoint was ever set" if key is None else f"the checkpoint {key!r} was never set")
+
+
+def _why(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option that every edit takes."""
+    return click.option("--why", metavar="TEXT", help="Why, for whoever reads the history.  [the command itself]")(command)
+
+
+@checkpoint.command("set")
+@click.argument("key")
+@click.argument("value")
+@_why
+@takes(*OPTIONS)
+@click.pass_context
+def set_(ctx: click.Context, /, key: str, value: str, why: str | None, **options: Any) -> None:
+    """Set KEY to VALUE, which is JSON: 42, '"text"', '{"$date": "2026-11-22"}'.
+
+    \b
+    anchovy checkpoint set orders.cursor '"2026-11-01"' -i shop --why "the source was mended"
+    """
+    given = _given(ctx, options)
+    known = list(_reader(given).state().checkpoints)
+    edited = _editor(given, why or f"checkpoint set {key}").set(key, value)
+    if key not in known:
+        near = did_you_mean(key, known)
+        say.warning(f"there was no checkpoint {key!r} before{f'; {near}' if near else ''}")
+    _told(given, edited)
+
+
+@checkpoint.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("-d", "--all", "everything", is_flag=True, help="All checkpoints and ledgers: the next run reads in full.")
+@_why
+@takes(*OPTIONS)
+@click.pass_context
+def delete(ctx: click.Context, /, keys: tuple[str, ...], everything: bool, why: str | None, **options: Any) -> None:
+    """Forget checkpoints, a ledger (`ledger:<table>`), or one entry of it (`ledger:<table>:<entry>`)."""
+    if bool(keys) == everything:
+        raise ConfigError("say what to forget", hint="name keys, or --all (and not both)")
+    given = _given(ctx, options)
+    _reader(given)
+    editor = _editor(given, why or f"checkpoint delete {'--all' if everything else ' '.join(keys)}")
+    _told(given, editor.delete_all() if everything else editor.delete(keys))
+
+
+@checkpoint.command()
+@click.option("--to", "slot", type=click.IntRange(0), required=True, metavar="N", help="The slot to go back to; 0: the start.")
+@click.option("--rows-again", is_flag=True, help="Also where rows will be appended a second time.")
+@_why
+@takes(*OPTIONS)
+@click.pass_context
+def rewind(ctx: click.Context, /, slot: int, rows_again: bool, why: str | None, **options: Any) -> None:
+    """Remember what was remembered after slot N. Data stay as they are; the next run reads on from there.
+
+    Tables without a key are appended to, so their rows would come twice: refused without --rows-again.
+    """
+    given = _given(ctx, options)
+    _reader(given)
+    _told(given, _editor(given, why or f"checkpoint rewind --to {slot}").rewind(slot, rows_again=rows_again))
+
+
+def _editor(given: Given, why: str) -> Any:
+    """What edits are made with; loaded only for them."""
+    s = given.settings
+    edits, record = import_module("anchovies.engine.edits"), import_module("anchovies.store.record")
+    note = record.Note(who=edits.who_edits(given.env), why=why)
+    return edits.Editor(open_store(s.datastore), Home(s.user, s.id), note)
+
+
+def _told(given: Given, edited: Any) -> None:
+    """What an edit changed."""
+    turns = [(t.key, t.was, t.now) for t in edited.turns]
+    if given.settings.json:
+        changed = [dict(zip(("key", "was", "now"), turn, strict=True)) for turn in turns]
+        say.data({"slot": edited.slot, "who": edited.who, "why": edited.why, "changed": changed})
+    elif edited.slot is None:
+        say.out("nothing to change: it is so already")
+    else:
+        say.table([(k, _side(k, was), _side(k, now)) for k, was, now in turns], ("key", "was", "is now"))
+        say.out(f"slot {edited.slot}, by {edited.who}: {edited.why}")
+
+
+def _side(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,} entries" if key.startswith(LEDGER) else _short(value)
 
 
 def _changes(record: Record, key: str | None) -> list[tuple[int, str, str, Any, str]]:

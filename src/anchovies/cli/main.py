@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "See the whole road in seconds, offline."),
     "preview": ("look", "preview", "Show the first rows of each table; stores nothing."),
     "plan": ("look", "plan", "Say what the next run would do; stores nothing."),
-    "checkpoint": ("checkpoint", "checkpoint", "Look at checkpoints."),
+    "checkpoint": ("checkpoint", "checkpoint", "Look at checkpoints, edit them."),
     "config": ("effective", "config", "Show every setting and where it came from."),
     "plugin": ("plugin", "plugin", "List plugins, what they add, what they take."),
     "chaos": ("anchovies.testing.tell", "chaos", "Play a simulated disaster and tell its story."),

@@ -73,10 +73,13 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def _user(values: Values, env: Mapping[str, str]) -> str:
-    if values["prod"]:
-        return "prod"
-    if login := env.get("LOGNAME") or env.get("USER"):
-        return login
+    return "prod" if values["prod"] else login(env)
+
+
+def login(env: Mapping[str, str]) -> str:
+    """The name of whoever runs this process."""
+    if name := env.get("LOGNAME") or env.get("USER"):
+        return name
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
