@@ -31,11 +31,17 @@ class Ack(msgspec.Struct, frozen=True):
     token: str
 
 
+class Said(msgspec.Struct, frozen=True):
+    """What the source says of one thing whose rows are all in: a receipt."""
+
+    receipt: dict[str, Any]
+
+
 class DiscardUnit(msgspec.Struct, frozen=True):
     """Drop the rows since the last mark."""
 
 
-Action = SetCheckpoint | PutLedger | Ack | DiscardUnit
+Action = SetCheckpoint | PutLedger | Ack | Said | DiscardUnit
 
 
 class Due:
@@ -45,6 +51,7 @@ class Due:
         self._checkpoints: dict[str, SetCheckpoint] = {}
         self._ledgers: dict[str, dict[str, PutLedger]] = {}
         self._acks: dict[str, None] = {}
+        self.said: list[dict[str, Any]] = []
 
     def add(self, actions: Iterable[object]) -> None:
         for action in actions:
@@ -54,12 +61,14 @@ class Due:
                 self._ledgers.setdefault(action.name, {})[action.key] = action
             elif isinstance(action, Ack):
                 self._acks[action.token] = None
+            elif isinstance(action, Said):
+                self.said.append(action.receipt)
 
     def __bool__(self) -> bool:
         return bool(self._checkpoints or self._ledgers or self._acks)
 
     def clear(self) -> None:
-        self._checkpoints, self._ledgers, self._acks = {}, {}, {}
+        self._checkpoints, self._ledgers, self._acks, self.said = {}, {}, {}, []
 
     def acks(self) -> list[str]:
         """The tokens, in the order in which they were first said."""

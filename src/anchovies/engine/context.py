@@ -12,7 +12,7 @@ from anchovies.core import values
 from anchovies.core.clock import Clock
 from anchovies.core.errors import ConfigError
 from anchovies.core.tbl import Tbl
-from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, SetCheckpoint
+from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Said, SetCheckpoint
 from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.store.ledgers import NOTHING
 from anchovies.store.state import State
@@ -165,6 +165,7 @@ class Outside:
 
 
 LONGEST_TOKEN = 1024
+SAYS = frozenset(("rows", "bytes", "sha256", "first", "last"))
 
 
 class RunContext(msgspec.Struct):
@@ -192,6 +193,12 @@ class RunContext(msgspec.Struct):
                 hint="mark the one that moves, deletes or confirms at the source: @on_ack above `def done(self, tokens, **kwds)`",
             )
         self.pending.put(Ack(_token(token)))
+
+    def receipt(self, name: str, **said: Any) -> None:
+        if extra := set(said) - SAYS:
+            raise ConfigError(f"receipt() takes {', '.join(sorted(SAYS))}, not {sorted(extra)[0]!r}")
+        known = {k: values.encode(v) for k, v in said.items() if v is not None}
+        self.pending.put(Said({"name": str(name)[:LONGEST_TOKEN], **known}))
 
     def discard(self) -> None:
         self.pending.put(DiscardUnit())

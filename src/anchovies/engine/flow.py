@@ -240,7 +240,8 @@ class Flow:
         if complete and (change != Change() or any(p.result.files for p in kept.values())):
             change = replace(change, complete=list(kept))
         if change == Change():
-            return
+            return  # nothing was kept, nothing moved on: then what the source said of it is no news either
+        change = replace(change, receipts=self._receipts(files))
         self._publishing = True
         self._s.publish(change, frozenset(self._overlay.keys))
         self._publishing = False
@@ -259,8 +260,17 @@ class Flow:
             ledgers=self._due.ledgers(state.ledgers),
             ack_pending=self._due.acks(),
             tables={n: tbl for n, tbl in published.items() if tbl != state.tables.get(n)},
-            receipts={n: {"rows": self.pipes[n].result.rows, "kept": sum(f.rows for f in files[n])} for n in files if brought},
         )
+
+    def _receipts(self, files: Mapping[str, list[DataFile]]) -> dict[str, dict[str, Any]]:
+        """By table: rows that came of the source, kept, rejected; and what the source itself said of what they are made of."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, mine in files.items():
+            if rows := self.pipes[name].due_rows():
+                found[name] = {"rows": rows, "kept": sum(f.rows for f in mine), "rejected": 0}
+        if self._due.said:
+            found.setdefault(self._name, {})["sources"] = list(self._due.said)
+        return found
 
     def _fail(self, error: BaseException) -> None:
         """Keep the whole units that came before the failure, unless nothing may be committed any more."""

@@ -33,6 +33,7 @@ class Pipe:
         self._s = services
         self._types = services.known_types(tbl)
         self._turn = threading.Lock()
+        self._whole = self._told = 0  # rows up to the last mark, counted apart from the writer; of those, rows that are committed
         self._writer: Any = None
         self._check: Any = None
 
@@ -47,6 +48,8 @@ class Pipe:
         if self._writer is not None:
             with self._turn:
                 self._writer.add(batch, marks)
+        if marks:
+            self._whole = self.result.rows - batch.num_rows + marks[-1]
         for consumer in self.consumers:
             done = 0
             for mark in marks if consumer.streaming else ():
@@ -75,6 +78,11 @@ class Pipe:
         if self._writer is not None:
             with self._turn:
                 self._writer.mark()
+        self._whole = self.result.rows
+
+    def due_rows(self) -> int:
+        """Rows of whole units since the last commit."""
+        return self._whole - self._told
 
     def barrier(self) -> None:
         """Wait until everything taken so far has passed all that hangs below; the open unit ends."""
@@ -119,6 +127,7 @@ class Pipe:
         """These files of ours are in the log now."""
         if self._writer is not None:
             self._writer.committed()
+        self._told = self._whole
         self.result.kept += sum(f.rows for f in files)
         self.result.bytes += sum(f.size for f in files)
         self.result.files += len(files)

@@ -116,6 +116,12 @@ class Context(Protocol):
         """
         ...
 
+    def receipt(self, name: str, **said: Any) -> None:
+        """What the source says of one thing (a file, a page, a key range) whose rows were all yielded, by the rule of
+        `Checkpoint.set`: `rows=` that came of it, `bytes=` and `sha256=` of it, `first=` and `last=` key. It is kept with the
+        rows, and `anchovy verify` holds them against it."""
+        ...
+
     def discard(self) -> None:
         """Drop the rows that the running source yielded since its last mark (a half-read file), and go on."""
         ...

@@ -103,6 +103,7 @@ class FakeContext:
         self.open: list[Any] = []
         self.discards = 0
         self.acks: list[str] = []
+        self.receipts: list[dict[str, Any]] = []
         self.bytes_read = 0
         self.positions: list[str] = []
         self.warnings: list[str] = []
@@ -120,6 +121,10 @@ class FakeContext:
 
     def ack(self, token: str) -> None:
         self.acks.append(token)
+        self.mark()
+
+    def receipt(self, name: str, **said: Any) -> None:
+        self.receipts.append({"name": name, **said})
         self.mark()
 
     def discard(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,15 @@ class Place:
         return self.reader(id).state()
 
     def records(self, id: str = "a") -> list[Record]:
-        return list(self.reader(id).records(0, ""))
+        """Every record; what each says that it read and kept is what its files hold."""
+        found = list(self.reader(id).records(0, ""))
+        for change in (r.change for r in found):
+            kept = Counter[str]()
+            for f in change.files:
+                kept[f.table] += f.rows
+            said = {t: (x["rows"], x["kept"]) for t, x in change.receipts.items() if "kept" in x}
+            assert said == {t: (n, n) for t, n in kept.items()}
+        return found
 
     def checkpoint(self, key: str, id: str = "a") -> Any:
         found = self.state(id).checkpoints.get(key)

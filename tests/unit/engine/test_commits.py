@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -210,3 +211,45 @@ def test_an_encoder_that_fails_commits_neither_its_rows_nor_their_checkpoint(pla
     assert place.rows("t") == []
     assert place.checkpoint("n") is None
     assert not place.named("/data/")
+
+
+def test_receipts_say_what_was_read_kept_and_made_of_what(place: Place) -> None:
+    class Parts(Downloader):
+        @source("t")
+        def t(self, **kwds: Any) -> Any:
+            for part in range(3):
+                yield [{"n": n} for n in range(part + 1)]
+                context().receipt(f"part-{part}", rows=part + 1, bytes=10 * part, sha256="ab", first=0, last=date(2026, 1, 1))
+                context().checkpoint("part").set(part)
+
+    place.run(Parts)
+    place.run(Parts)
+    receipts = [r.change.receipts for r in place.records()]
+    assert [(r["t"]["rows"], r["t"]["kept"], r["t"]["rejected"]) for r in receipts] == [(6, 6, 0)] * 2
+    said = receipts[1]["t"]["sources"]
+    assert [(s["name"], s["rows"]) for s in said] == [("part-0", 1), ("part-1", 2), ("part-2", 3)]
+    assert said[2] == {"name": "part-2", "rows": 3, "bytes": 20, "sha256": "ab", "first": 0, "last": {"$date": "2026-01-01"}}
+
+
+def test_a_receipt_alone_is_no_news(place: Place) -> None:
+    class Empty(Downloader):
+        @source("t")
+        def t(self, **kwds: Any) -> Any:
+            context().receipt("nothing", rows=0)
+            return ()
+
+    place.run(Empty)
+    known = place.records()  # that there is such a table
+    place.run(Empty)
+    assert place.records() == known
+
+
+def test_a_receipt_says_only_what_it_can(place: Place) -> None:
+    class Wrong(Downloader):
+        @source("t")
+        def t(self, **kwds: Any) -> Any:
+            context().receipt("x", colour="red")
+            return ()
+
+    with pytest.raises(ConfigError, match="not 'colour'"):
+        place.run(Wrong)

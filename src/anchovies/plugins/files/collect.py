@@ -98,6 +98,8 @@ class Collector:
         if isinstance(entry, dict) and entry.get("sha256") == sha256:
             context().discard()  # touched, not changed
             rows = int(entry.get("rows", rows))
+        else:
+            context().receipt(info.path, rows=rows, bytes=info.size, sha256=sha256)
         self._ledger.put(info.path, {"size": info.size, "mtime": info.mtime_ns, "sha256": sha256, "rows": rows})
 
     def _opened(self, info: FileInfo) -> Chunks:
