@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -138,11 +139,16 @@ def test_random_histories_give_what_row_by_row_would(kind: str, request: pytest.
         table, history = keyed(keys, write, descending), history_of(rows)
         model = Model(table)
         model.apply([u for c in history for u in c])
+        every: Counter[str] = Counter()
         try:
             for load in subject.loads(table, history, cuts, parquet):
                 assert (subject.operator.position(load.target) or Position()) == load.start
                 counts = subject.operator.load(load)
                 assert sum(n for what, n in counts.items() if what != "expired") == load.rows
+                every.update(counts)
+            there = len(subject.table(table))
+            assert there == every["inserted"] + every["changed"] + every["late"] if write == "scd" else True
+            assert there == every["inserted"] - every["expired"] if write == "merge" else True
             assert without_nan(subject.table(table)) == without_nan(model.table())
         finally:
             subject.close()
