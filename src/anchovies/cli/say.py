@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,19 @@ from anchovies.core.errors import AnchovyError
 _OURS = str(Path(anchovies.__file__ or "").parent)
 
 
+_environments: list[Mapping[str, str]] = []
+
+
 @cache
 def redactor() -> Redactor:
     """What knows the secrets of this process."""
-    return Redactor.current()
+    return Redactor.of(_environments[-1]) if _environments else Redactor.current()
+
+
+def mask(env: Mapping[str, str]) -> None:
+    """From now on, secrets are those of `env`: the command line brought some as well."""
+    _environments.append(env)
+    redactor.cache_clear()
 
 
 def out(text: str = "") -> None:

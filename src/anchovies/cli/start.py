@@ -35,13 +35,13 @@ def start(**options: Any) -> int:
     )
 
 
-def session(given: Given, arm: Any) -> int:
-    """Run the session in this process, tell about it as the settings say, and return its exit code."""
+def session(given: Given, arm: Any, **more: Any) -> int:
+    """Run the session in this process, tell about it as the settings say, and return its exit code. `more`: further hooks."""
     operator = given.operator()
     api = import_module("anchovies.engine.api")
     _many_rows()
     abandoned: list[object] = []
-    hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append)
+    hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append, **more)
     screen = screen_for(given.settings)
     with screen:
         result = api.run_session(operator, given.settings, given.config, given.env, screen.listen, hooks)

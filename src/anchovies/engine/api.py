@@ -15,8 +15,9 @@ from anchovies.core.registry import resolve_operator
 from anchovies.core.settings import Settings, resolve
 from anchovies.engine.events import Event, Listener, silent
 from anchovies.engine.outcome import TableFailures
-from anchovies.engine.session import SessionRun
+from anchovies.engine.session import MakeWork, SessionRun
 from anchovies.engine.watch import Watch
+from anchovies.engine.work import work_of
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
 from anchovies.store.open import open_store
@@ -28,12 +29,14 @@ class Hooks(msgspec.Struct, frozen=True):
     """How the calling process takes part in a session.
 
     `signals`: SIGTERM and SIGINT stop it (main thread only). `on_arm` is told each batch's deadline (monotonic seconds).
-    `on_hard` is called where work had to be abandoned: its thread still runs, so the process should end itself.
+    `on_hard` is called where work had to be abandoned: its thread still runs, so the process should end itself. `make_work`: what
+    a batch does, where that is something else than the operator's usual work.
     """
 
     signals: bool = False
     on_arm: Arm = lambda at: None
     on_hard: Callable[[SessionResult], None] = lambda result: None
+    make_work: MakeWork = work_of
 
 
 def run_session(
@@ -53,6 +56,7 @@ def _execute(
 ) -> tuple[SessionResult, BaseException | None]:
     run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore))
     run.on_arm = hooks.on_arm
+    run.make_work = hooks.make_work
     watch = Watch(run)
     result = watch.run(signals=hooks.signals)
     listener(Event("session_ended", None, {"result": result}))

@@ -30,7 +30,9 @@ from anchovies.store.tasklog import write_mirrors
 LEDGER = "ledger:"
 """Before the name of a ledger: a large set of what was seen (files, ids)."""
 MOST_ROUNDS = 10  # a running session may set new keys between our look and our record
-_WAYS = """write JSON: 42, '"text"', '["a", "b"]'; a date is '{"$date": "2026-11-22"}', a time '{"$datetime": "2026-11-22T10:00:00"}'"""
+_WAYS = (
+    """write JSON: 42, '"text"', '["a", "b"]'; a date is '{"$date": "2026-11-22"}'; $datetime, $decimal, $uuid, $bytes as well"""
+)
 
 
 class Turn(msgspec.Struct, frozen=True):

@@ -53,6 +53,7 @@ class CommitLoad:
     start: Position
     end: Position
     files: list[CommittedFile] = field(default_factory=list)
+    replaces: Position | None = None
 
     @property
     def rows(self) -> int:

@@ -40,6 +40,7 @@ from anchovies.store.log import Log
 from anchovies.store.record import Record, Writer
 from anchovies.store.tasklog import TaskLog, write_mirrors, write_result
 
+MakeWork = Callable[[Services, Config, Mapping[str, str]], Work]
 BEGIN_AGAIN = 20
 MOST_WARNINGS = 100
 MAY_NOT_COMMIT = (AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession)
@@ -78,6 +79,7 @@ class SessionRun:
         self.last_poll = LastPoll()
         self._hinted = 0
         self.on_arm: Callable[[float | None], None] = lambda at: None
+        self.make_work: MakeWork = work_of
 
     def _make_log(self) -> Log:
         retry = Retry(self.clock, self.ids, self.deadline.left)
@@ -119,7 +121,7 @@ class SessionRun:
     def _session(self) -> BaseException | None:
         with self.stop.nudges:
             services, connections = self.prepare()
-        work = work_of(services, self.config, self.env)
+        work = self.make_work(services, self.config, self.env)
         run = BatchRun(services, self.tasklog, self.operator_cls.__name__)
         self._root = run.context(RunTask("STARTUP", None, self.clock))
         error: BaseException | None = None

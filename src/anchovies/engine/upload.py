@@ -28,7 +28,7 @@ from anchovies.sdk.result import TableResult
 from anchovies.sdk.stream import Position, PositionMoved, Target
 from anchovies.store.follow import Reader
 from anchovies.store.keys import Home
-from anchovies.store.record import Change, Loaded
+from anchovies.store.record import Change, Loaded, Note
 from anchovies.store.state import State
 
 MOST_BYTES = 256 << 20
@@ -175,6 +175,7 @@ class FeedRun:
         self._feed = feed
         self._task = task
         self._retry = Retry(services.clock, services.ids, services.batch.time_left)
+        self._why: Note | None = None
         self.result = TableResult(tbl=feed.name)
 
     def is_current(self) -> bool:
@@ -313,7 +314,7 @@ class FeedRun:
             cid=end.cid,
             counts=counts,
         )
-        self._s.publish(Change(loaded=[loaded]), frozenset())
+        self._s.publish(Change(loaded=[loaded], note=self._why), frozenset())
         self._feed.known = end
         self._s.acknowledge()
 

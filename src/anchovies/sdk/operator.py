@@ -111,6 +111,9 @@ class Uploader(Operator):
     transactional target: rows and position change in one transaction).
     """
 
+    #: whether `load` heeds `Load.replaces`, so that `anchovy replay` may make a table anew
+    can_replace: ClassVar[bool] = False
+
     def position(self, target: Target) -> Position | None:
         """Where the target stands, as the target itself says: None before its first load."""
         raise FatalError(f"{type(self).__name__} has no position() of its own; its sinks are fed instead")

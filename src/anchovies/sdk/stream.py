@@ -92,6 +92,11 @@ class Load(Protocol):
     def size(self) -> int: ...
     @property
     def files(self) -> Sequence[LoadFile]: ...
+    @property
+    def replaces(self) -> Position | None:
+        """None, but for the first load of `anchovy replay`: where the target has to stand for its table to be made anew, with
+        these rows, in the same transaction. Only given to an uploader that says `can_replace`."""
+        ...
 
 
 class PositionMoved(RetryableError):

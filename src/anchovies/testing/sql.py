@@ -97,6 +97,7 @@ class FakeLoad:
     files: Sequence[FakeFile]
     start: Position = field(default_factory=Position)
     end: Position = field(default_factory=lambda: Position(1, "c1"))
+    replaces: Position | None = None
 
     @property
     def rows(self) -> int:

@@ -213,7 +213,7 @@ def test_an_encoder_that_fails_commits_neither_its_rows_nor_their_checkpoint(pla
     assert not place.named("/data/")
 
 
-def test_receipts_say_what_was_read_kept_and_made_of_what(place: Place) -> None:
+def test_receipts_say_what_was_read_kept_and_made_of_what(place) -> None:  # type: ignore[no-untyped-def]
     class Parts(Downloader):
         @source("t")
         def t(self, **kwds: Any) -> Any:
@@ -231,7 +231,7 @@ def test_receipts_say_what_was_read_kept_and_made_of_what(place: Place) -> None:
     assert said[2] == {"name": "part-2", "rows": 3, "bytes": 20, "sha256": "ab", "first": 0, "last": {"$date": "2026-01-01"}}
 
 
-def test_a_receipt_alone_is_no_news(place: Place) -> None:
+def test_a_receipt_alone_is_no_news(place) -> None:  # type: ignore[no-untyped-def]
     class Empty(Downloader):
         @source("t")
         def t(self, **kwds: Any) -> Any:
@@ -244,7 +244,7 @@ def test_a_receipt_alone_is_no_news(place: Place) -> None:
     assert place.records() == known
 
 
-def test_a_receipt_says_only_what_it_can(place: Place) -> None:
+def test_a_receipt_says_only_what_it_can(place) -> None:  # type: ignore[no-untyped-def]
     class Wrong(Downloader):
         @source("t")
         def t(self, **kwds: Any) -> Any:

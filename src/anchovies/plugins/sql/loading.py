@@ -7,7 +7,7 @@ from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.history import STAGE, Merge
 from anchovies.plugins.sql.names import fit, quote
 from anchovies.plugins.sql.table import Table, table_of
-from anchovies.sdk import ConfigError, Load, RetryableError, Tbl
+from anchovies.sdk import ConfigError, Load, Position, RetryableError, Target, Tbl
 from anchovies.sdk.faults import fault
 
 
@@ -49,14 +49,31 @@ def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
     prepare(db, target.schema)
     with db.transaction():
         old = position.claim(db, target)
+        if load.replaces is not None:
+            _clear(db, target, old, load.replaces)
         table = table_of(db, target)  # only now, as nobody else can change it any more
-        position.check(target, old, load.start, table.exists or not table.columns)
+        position.check(target, old, load.replaces or load.start, table.exists or not table.columns)
         for statement in table.ddl:
             db.run(statement)
         counts = _rows(db, load, table) if load.rows else {}
         fault("sql.rows.after", RetryableError)
         position.advance(db, target, old, load.end, consumer)
     return counts
+
+
+def _clear(db: Database, target: Target, found: Position, replaces: Position) -> None:
+    """Drop the table that is made anew, if it is the one that was meant."""
+    if db.describe(target.schema, target.tbl.name) is None:
+        return
+    relation = db.relation(target.schema, target.tbl.name)
+    if found == Position():
+        raise ConfigError(
+            f"the table {relation} is there, but anchovies did not load it",
+            hint="drop or rename it, or load into another schema: ACHVY_CNXN__SCHEMAS__<ID>=name",
+            tbl=target.tbl.name,
+        )
+    position.check(target, found, replaces, table_exists=True)
+    db.run(f"DROP TABLE {relation}")
 
 
 def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:

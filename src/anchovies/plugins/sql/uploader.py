@@ -17,6 +17,7 @@ class Uploader(Base):
     """Loads what upstream anchovies committed into DuckDB, SQLite or PostgreSQL, in one transaction with its position."""
 
     db: DbConnection
+    can_replace: ClassVar[bool] = True
     tbl_properties: ClassVar[dict[str, str]] = {}
 
     @property
