@@ -230,6 +230,7 @@ class Dies(Exception):
     """What ends a replay half way in these tests."""
 
 
+@pytest.mark.slow
 def test_ended_at_any_statement_table_and_position_fit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The n-th commit of the database fails, before or after it took effect, until a replay passes: rows always fit the position."""
     cls = next(c for c in Database.__subclasses__() if c.kind == {"postgres": "postgresql"}.get(world.kind, world.kind))
