@@ -188,6 +188,11 @@ class PostgresDatabase(Database):
             raise RetryableError(f"{self.where}: {_first(e)}") from e
         except psycopg.Error as e:
             raise FatalError(f"{self.where}: {_first(e)}") from e
+        except ValueError as e:  # the driver's own, where COPY ends with two results: an error, and the connection lost
+            if not self._con.closed:
+                raise
+            self.broken = True
+            raise RetryableError(f"{self.where}: the connection was lost") from e
 
 
 class _Encoder:
