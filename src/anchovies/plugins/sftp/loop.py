@@ -21,6 +21,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_not_twice)
         self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
         self._thread.start()
 
@@ -39,6 +40,12 @@ class LoopThread:
         self._thread.join(5)
         if not self._thread.is_alive():
             self._loop.close()
+
+
+def _not_twice(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncssh reads ahead in many tasks: when a connection breaks, the first says so to us, the rest would to the terminal."""
+    if "never retrieved" not in context["message"]:
+        loop.default_exception_handler(context)
 
 
 async def _cancel_all() -> None:

@@ -52,7 +52,7 @@ class SftpPlace:
     def translated(self, future: Future[T], path: str) -> T:
         """The result, or the error in our words. A connection that is no use any more is dropped."""
         try:
-            return await_result(future, self._cnxn.timeout, path)
+            return await_result(future, self._cnxn.timeout, f"{path} of {self._cnxn.address.shown}")
         except AnchovyError as e:
             if isinstance(e, RetryableError):
                 self._cnxn.drop()
