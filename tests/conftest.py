@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from anchovies.testing.processes import Hatchery
+from anchovies.testing.testbed import MODULES
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("ACHVY_", "ANCHY_", "ACHY_", "DATASET_", "XDG_")
@@ -58,6 +63,23 @@ NOTES = pytest.StashKey[list[str]]()
 def notes(pytestconfig: pytest.Config) -> list[str]:
     """Lines that are printed at the end of the run, whatever its outcome."""
     return pytestconfig.stash[NOTES]
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest, notes: list[str]) -> int:
+    """Of every random choice of a test; printed, and set again by ANCHOVIES_SEED."""
+    found = int(os.environ.get("ANCHOVIES_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"ANCHOVIES_SEED={found}")
+    notes.append(f"{request.node.name}: ANCHOVIES_SEED={found}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def hatchery() -> Iterator[Hatchery]:
+    """Forks runs from a process that has loaded what they need."""
+    made = Hatchery(MODULES)
+    yield made
+    made.close()
 
 
 def stage_of(path: Path) -> str:

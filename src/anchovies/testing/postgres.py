@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Literal
@@ -28,8 +29,12 @@ def postgres(kind: Kind = "any") -> Iterator[str]:
     """
     if reason := missing(kind):
         raise ConfigError(reason)
-    with _embedded() if kind != "tcp" and _has_embedded() else _debian() as url:
-        yield url
+    if kind != "tcp" and _has_embedded():
+        with _embedded() as url:
+            yield url
+    else:
+        with cluster() as made:
+            yield made.url
 
 
 def missing(kind: Kind = "any") -> str | None:
@@ -68,28 +73,48 @@ def _embedded() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A server of Debian's. `restart()` ends it at once, as a crash does, and starts it again; it does not wait for that."""
+
+    url: str
+    data: Path
+    words: tuple[str, ...]
+
+    def restart(self) -> subprocess.Popen[bytes]:
+        out = (self.data.parent / "restarts").open("ab")
+        with out:
+            return subprocess.Popen([*self.words, "-m", "immediate", "restart"], cwd="/", stdout=out, stderr=out)  # noqa: S603
+
+
 @contextmanager
-def _debian() -> Iterator[str]:
+def cluster() -> Iterator[Cluster]:
+    """Debian's PostgreSQL on 127.0.0.1. Raises ConfigError where there is none: see `missing("tcp")`."""
     programs = _debian_bin()
-    assert programs is not None
+    if programs is None:
+        raise ConfigError(missing("tcp") or "no PostgreSQL")
     folder = Path(tempfile.mkdtemp(prefix="achvy-pg-"))
     shutil.chown(folder, "postgres")
     data, port = folder / "data", _free_port()
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    words = [programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options]
     try:
         _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8")
-        _as_postgres(programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+        _as_postgres(*words, "start")
         try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield Cluster(f"postgresql://postgres@127.0.0.1:{port}/postgres", data, tuple(_command(*words)))
         finally:
             _as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _command(*words: object) -> list[str]:
+    return ["runuser", "-u", "postgres", "--", *map(str, words)]
+
+
 def _as_postgres(*words: object) -> None:
-    command = ["runuser", "-u", "postgres", "--", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)  # noqa: S603
+    done = subprocess.run(_command(*words), capture_output=True, text=True, cwd="/", check=False)  # noqa: S603
     if done.returncode:
         raise ConfigError(f"{words[0]} failed: {done.stderr.strip()[-300:]}")
 

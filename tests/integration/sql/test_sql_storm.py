@@ -1,0 +1,126 @@
+"""Two uploaders that compete for one database while a downloader goes on producing; all of them killed, stopped and cut off."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchovies.testing.postgres import Cluster, cluster, missing
+from anchovies.testing.storm import Storm
+from anchovies.testing.trouble import PostgresTrouble
+from anchovies.testing.testbed import ENTRY, World
+
+MARKED: list[tuple[str, Any]] = [("duckdb", ()), ("sqlite", ()), ("postgres", pytest.mark.server)]
+KINDS = [pytest.param(kind, marks=marks) for kind, marks in MARKED]
+#: seconds of a long storm; `make chaos` blows for hours
+SECONDS = float(os.environ.get("ANCHOVIES_STORM_SECONDS") or 60)
+#: `plain` counts from 1 in every task: too much of the same for so long a time
+TABLES = ("ints", "a", "b", "whole")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Cluster]:
+    if reason := missing("tcp"):
+        pytest.skip(reason)
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture
+def storm(request: pytest.FixtureRequest, tmp_path: Path, seed: int, hatchery: Any) -> Iterator[Any]:
+    """`storm(kind, seconds, **more)`."""
+    worlds: list[World] = []
+
+    def make(kind: str, seconds: float, **more: Any) -> Storm:
+        url, trouble = f"{kind}:///{tmp_path}/target.db", None
+        if kind == "postgres":
+            import psycopg
+
+            found: Cluster = request.getfixturevalue("server")
+            url, trouble = found.url, PostgresTrouble(found, seed, restart=min(8.0, seconds / 2))
+            with psycopg.connect(url, autocommit=True) as pg:
+                pg.execute("DROP SCHEMA IF EXISTS oracle__t CASCADE")
+        world = World(tmp_path, seed, {kind: url}, hatchery=hatchery, tables=more.pop("tables", TABLES))
+        worlds.append(world)
+        common: dict[str, Any] = {  # long enough a life to load something in
+            "rate": 600.0,
+            "steps": (5, 20, 100, 400),
+            "lanes": ("download", "to", "rival"),
+            "serving": 0.8,
+            "life": (0.3, 2.0),
+        }
+        return Storm(world, seconds=seconds, shaken=True, **{"trouble": trouble, **common, **more})
+
+    yield make
+    for world in worlds:
+        world.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_short_storm(storm: Any, notes: list[str], kind: str) -> None:
+    blown = storm(kind, 4)
+    blown.blow()
+    notes.append(f"{kind}: {blown}")
+    assert blown.killed > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS + 240)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_storm(storm: Any, notes: list[str], kind: str) -> None:
+    blown = storm(kind, SECONDS)
+    blown.blow()
+    notes.append(f"{kind}: {blown}")
+    assert blown.killed >= SECONDS
+    if kind == "postgres":
+        assert blown.counts["backend kills"] >= SECONDS
+        assert blown.counts["immediate restarts"] >= SECONDS // 15
+
+
+UNLOOKED = "nobody looks where the position is"
+#: Each takes one rule out, and waits a moment where that hurts.
+BROKEN = {
+    "the position moves in a second transaction": """
+import time
+from anchovies.plugins.sql import position
+whole = position.advance
+def advance(db, *args):
+    db.commit()
+    time.sleep(0.05)
+    db.begin()
+    whole(db, *args)
+position.advance = advance
+""",
+    UNLOOKED: """
+import time
+from anchovies.plugins.sql import position
+whole = position.claim
+def claim(*args):
+    time.sleep(0.05)
+    return whole(*args)
+position.claim, position.check = claim, lambda *args: None
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    # a DuckDB file has one process at a time, from the look at the position to the commit: there the second rule cannot be missed
+    [
+        pytest.param(kind, broken, marks=marks)
+        for kind, marks in MARKED
+        for broken in BROKEN
+        if (kind, broken) != ("duckdb", UNLOOKED)
+    ],
+)
+def test_a_storm_sees_what_is_broken(storm: Any, kind: str, broken: str) -> None:
+    """In tables without a key, which nothing but the position keeps whole."""
+    calmer: dict[str, Any] = {"trouble": None, "life": (0.3, 3.0), "looks": 1.0}
+    blown = storm(kind, 15, entry=BROKEN[broken] + ENTRY, tables=("ints", "whole"), **calmer)
+    with pytest.raises(AssertionError, match=rf"{kind}, (ints|whole)"):
+        blown.blow()
