@@ -11,8 +11,8 @@ import pytest
 
 from anchovies.testing.postgres import Cluster, cluster, missing
 from anchovies.testing.storm import Storm
-from anchovies.testing.trouble import PostgresTrouble
 from anchovies.testing.testbed import ENTRY, World
+from anchovies.testing.trouble import PostgresTrouble
 
 MARKED: list[tuple[str, Any]] = [("duckdb", ()), ("sqlite", ()), ("postgres", pytest.mark.server)]
 KINDS = [pytest.param(kind, marks=marks) for kind, marks in MARKED]
