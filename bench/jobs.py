@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 
+from anchovies.core.clock import SystemClock
+from anchovies.core.ids import SystemIds
+from anchovies.store.keys import Home
+from anchovies.store.local import LocalStore
+from anchovies.store.log import Log
+from anchovies.store.record import Writer
 from bench.data import ONE, ROOT, TEN, TYPES, WORK, flights, sql_columns
+from bench.growth import Grower, grown, litter
 from bench.measure import BenchError, Goal, Job, Side, once
 from bench.servers import Sftp, postgres, sftp
 
@@ -17,6 +25,7 @@ FLOORS = Path(__file__).resolve().parent / "floors"
 ANCHOVY = str(Path(sys.executable).parent / "anchovy")
 STORE = WORK / "store"
 Jobs = Iterator[Job]
+COMMITS, FILES = 100_000, 1_000_000  # of J7
 
 
 def config(name: str, tables: dict[str, dict[str, object]]) -> str:
@@ -206,4 +215,23 @@ def j8() -> Jobs:
         yield Job("J8", f"rows as dicts to {what}", ONE, floor, ours, Goal(1 / share))
 
 
-JOBS: dict[str, Callable[[], Jobs]] = {"J1": j1, "J2": j2, "J5a": j5a, "J5b": j5b, "J6": j6, "J8": j8}
+def j7() -> Jobs:
+    """Growth: the same run in a home with one commit, and in one with 100,000 commits and a million data files."""
+    grower = Grower(Home("bench", "source"), "integers", "last", b"x", 1)
+    small, large = grown(WORK / "j7-small", grower, 1), grown(WORK / "j7-large", grower, COMMITS)
+    litter(large / "bench/source", "integers", FILES)
+    began = time.perf_counter()
+    state = Log(
+        LocalStore(str(large)), grower.home, clock=SystemClock(), ids=SystemIds(), writer=Writer("h", 1, "s", 1, "0")
+    ).load()
+    print(f"\nJ7  a log of {state.slot:,} commits opens in {time.perf_counter() - began:.3f} s")
+
+    def side(store: Path, new: str) -> Side:
+        what = f"{'one file' if new else 'idle'}, {'1 commit' if store is small else f'{COMMITS:,} commits'}"
+        return Side(what, anchovy(f"{FLOORS}/counter.py:Counter", "source", store), {"BENCH_NEW": new}, cwd=ROOT)
+
+    for new, what in (("", "nothing new"), ("1", "one new file")):
+        yield Job("J7", f"growth: a run with {what}", 0, side(small, new), side(large, new), Goal(1.2))
+
+
+JOBS: dict[str, Callable[[], Jobs]] = {"J1": j1, "J2": j2, "J5a": j5a, "J5b": j5b, "J6": j6, "J7": j7, "J8": j8}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -25,6 +26,7 @@ def slots_of(page: int) -> range:
     return range(max(1, page * PAGE), (page + 1) * PAGE)
 
 
+@lru_cache(maxsize=1024)
 def encode(name: str, what: str = "name") -> str:
     """`name` as one component of a key: plain names as they are, others %-encoded, over 200 bytes cut with a hash."""
     return _quote(check_name(name, what))
