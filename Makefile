@@ -7,8 +7,12 @@ SELF := $(PIP) --no-deps --no-build-isolation --editable .
 STAMPS := $(VENV)/.anchovies
 PYTEST := $(BIN)/python -m pytest
 
+comma := ,
+empty :=
+COMMIT_CODE := $(subst $(empty) $(empty),$(comma),$(addprefix */store/,$(addsuffix .py,log follow snapshot lease history state segments ledgers garbage maintain cursors heads)))
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers docs bench setup reference lock clean
+.PHONY: help demo test check cover lint types layers docs bench setup reference lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +23,16 @@ demo: $(STAMPS)/demo ## the main job, offline: SFTP files -> datastore -> DuckDB
 test: $(STAMPS)/dev ## the tests, without the slow ones (a few minutes)
 	$(PYTEST) -m "not slow"
 
-check: lint types layers docs ## everything that .ci/run checks
+check: lint types layers cover docs ## everything that .ci/run checks
 	$(PYTEST) --ignore tests/docs
 
 lint: $(STAMPS)/dev ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+cover: $(STAMPS)/dev ## every branch of the commit code is taken by a quick test of its own
+	$(PYTEST) tests/unit/store tests/conformance/test_datastores.py tests/sim/test_histories.py -m "not slow" --cov=anchovies.store --cov-branch --cov-report=
+	$(BIN)/python -m coverage report --skip-covered --show-missing --fail-under=100 --include='$(COMMIT_CODE)'
 
 types: $(STAMPS)/dev ## mypy, strict
 	$(BIN)/mypy
@@ -47,7 +55,7 @@ lock: ## pin the dependencies anew (wants uv)
 	tools/lock.sh
 
 clean: ## remove what was built, not the virtual environment
-	rm -rf build dist .demo .bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist .demo .bench .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }

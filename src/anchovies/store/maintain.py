@@ -111,10 +111,8 @@ class Maintainer:
                 kept.append(snapshot.read(self._store, self._home, key))
             except NotFound:
                 return 0  # they are moving: another time
-        if not kept:
-            return 0
         named = {name for s in kept for ledger in s.ledgers.values() for name in ledger.shards}
-        oldest = min(s.state.slot for s in kept)
+        oldest = min((s.state.slot for s in kept), default=0)
         removed = 0
         for entry in list(self._store.list(self._home.shards)):
             stamp = _STAMP.match(entry.key, len(self._home.shards))

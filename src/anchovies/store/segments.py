@@ -34,11 +34,10 @@ def key_of(home: Home, segment: Segment) -> str:
 
 
 def whole_pages(after: int, slot: int) -> Iterator[range]:
-    """The pages of the log that begin after slot `after` and end at `slot` or before."""
+    """The pages of the log after slot `after` (the last of a page, or 0) that end at `slot` or before."""
     page = page_of(after + 1)
     while (slots := slots_of(page)).stop - 1 <= slot:
-        if slots.start > after:
-            yield slots
+        yield slots
         page += 1
 
 

@@ -125,6 +125,18 @@ def test_a_part_that_was_collected_is_rebuilt_from_the_log(small: None, new_log:
     assert new_log().state.ledgers["t"] == {f"k{i}": i for i in range(40)} | {"k0": "new"}
 
 
+def test_a_part_is_rebuilt_as_it_was_then(small: None, new_log: New, store: MemoryStore, home: Home) -> None:
+    """The log has gone on since: what came later is in the changes of whoever reads on from the snapshot."""
+    log = new_log()
+    log.append(Change(complete=["t"]))
+    log = _filled(new_log)
+    new_log().append(Change(ledgers={"t": LedgerChange(put={"k0": "later"})}))
+    for key in _parts(store, home):
+        store.delete(key)
+    ledger = new_log().state.ledgers["t"]
+    assert ledger["k0"] == "later" and ledger.base["k0"] == 0 and len(ledger) == 40
+
+
 def test_a_damaged_part_is_named(small: None, new_log: New, store: MemoryStore, home: Home) -> None:
     _filled(new_log)
     key = sorted(_parts(store, home))[0]

@@ -246,6 +246,10 @@ def test_a_cursor_is_read_as_it_was_written(store: MemoryStore, home: Home) -> N
     assert cursors.read(store, home, "me/db") is None
     cursors.write(store, home, cursor)
     assert cursors.read(store, home, "me/db") == cursor and cursors.read_all(store, home) == [cursor]
+    get = store.get
+    store.get = lambda key: get(f"{key}?")  # type: ignore[method-assign]
+    assert cursors.read_all(store, home) == []  # forgotten after it was listed
+    store.get = get  # type: ignore[method-assign]
     store.put(home.cursor("me/db"), b"{")
     assert cursors.read(store, home, "me/db") is None and cursors.read_all(store, home) == [None]
 
@@ -353,3 +357,53 @@ def test_an_unknown_commit_is_nobodys_to_clean(
     maintain(deep=True)
     assert file.path in data(store, home)
     assert garbage.read_collected(store, home).epochs == {"0": 1}
+
+
+def test_what_is_not_ours_is_left_alone(new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report]) -> None:
+    for n in range(3):
+        commit(new_log(), store)
+        store.put(f"{home.data_root}stray{n}", b"x")
+    others = [
+        f"{home.data_root}{name}" for name in ("a/b", "t/0-note", "t/0-x/y", "t/1-00000001/x", "t/.hidden/z", "zzz/0-00000001")
+    ]
+    for key in others:
+        store.put(key, b"x")
+    assert maintain(deep=True).files == 0
+    assert set(others) < data(store, home)
+
+
+def test_files_of_a_table_that_was_never_committed_go(
+    new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report]
+) -> None:
+    lost = file_of(new_log(), store, "never").path
+    commit(new_log(), store)
+    commit(new_log(), store)
+    assert maintain().files == 1 and lost not in data(store, home)
+
+
+def test_retired_up_to_the_very_end(new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report]) -> None:
+    log = new_log()
+    commit(log, store)
+    log.append(Change(files=[file_of(log, store, "u")]))
+    new_log().retire({"t": 9}, NOTE)
+    assert maintain().files == 1 and len(data(store, home)) == 1
+
+
+def test_snapshots_that_move_are_left_for_another_time(
+    new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anchovies.core.errors import NotFound
+    from anchovies.store import snapshot
+
+    commit(new_log(), store)
+    store.put(home.shard(0, "a" * 64), b"old")
+    real, calls = snapshot.read, iter(range(9))
+
+    def moving(*args: object) -> object:
+        if next(calls):
+            raise NotFound("collected since")
+        return real(*args)  # type: ignore[arg-type]
+
+    commit(new_log(), store)
+    monkeypatch.setattr(snapshot, "read", moving)
+    assert maintain().parts == 0 and store.get(home.shard(0, "a" * 64))

@@ -138,6 +138,23 @@ def test_without_a_segment_the_slots_are_read(store: MemoryStore, home: Home, cl
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_hole_between_segments_is_read_slot_by_slot(store: MemoryStore, home: Home, clock: object) -> None:
+    h = history(store, home, clock)
+    h.load()
+    del h.segments[1]
+    assert [r.slot for r in h.records(0)] == list(range(1, 31))
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_segment_whose_name_lies_is_refused(store: MemoryStore, home: Home, clock: object) -> None:
+    h = history(store, home, clock)
+    h.load()
+    lines = [store.get(home.slot(n)) for n in range(2, 8)]
+    with pytest.raises(CorruptDatastore, match="does not hold the slots"):
+        segments.read(store, home, segments.write(store, home, range(1, 7), lines))
+
+
+@pytest.mark.usefixtures("filled")
 def test_a_slot_that_is_missing_seals_no_page(store: MemoryStore, home: Home, clock: object) -> None:
     h = history(store, home, clock)
     h.load()
