@@ -43,14 +43,6 @@ class Store(ABC):
     def get(self, key: str) -> bytes:
         """The object's bytes. Raises `NotFound`."""
 
-    def get_many(self, keys: Sequence[str]) -> Iterator[bytes | None]:
-        """The bytes of several objects, in the order of `keys`; None where there is none. A store that can reads them at once."""
-        for key in keys:
-            try:
-                yield self.get(key)
-            except NotFound:
-                yield None
-
     @abstractmethod
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
         """Objects whose key starts with `prefix` and is > `start_after`, in key order, strongly consistent."""
