@@ -11,7 +11,7 @@ from anchovies.store import keys, ledgers
 from anchovies.store import log as log_module
 from anchovies.store.history import History
 from anchovies.store.state import State, fold
-from anchovies.testing.simulator import SimClock, SimDatabase, Violation
+from anchovies.testing.simulator import Scheduler, SimClock, SimDatabase, Violation
 from anchovies.testing.truth import HOME, Oracle
 from anchovies.testing.world import World
 
@@ -30,9 +30,15 @@ def small_world() -> Iterator[None]:
             setattr(module, name, value)
 
 
-def simulate(seed: int, steps: int = 800, careless: Iterable[str] = (), tell: Callable[[str], None] | None = None) -> World:
+def simulate(
+    seed: int,
+    steps: int = 800,
+    careless: Iterable[str] = (),
+    tell: Callable[[str], None] | None = None,
+    database: Callable[[Scheduler], SimDatabase] = SimDatabase,
+) -> World:
     """One history from `seed`, healed at its end. Raises Violation; the same seed gives the same history."""
-    world = World(seed, careless)
+    world = World(seed, careless, database)
     world.tell = tell
     with small_world():
         _run(world, random.Random(seed * 7919 + 1), steps)  # noqa: S311

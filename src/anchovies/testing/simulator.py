@@ -26,6 +26,10 @@ T = TypeVar("T")
 _EPOCH_US = 10**15
 
 
+Rows = list[tuple[tuple[int, int, int], int]]
+"""Rows are (split, generation, number), each with its `_seq`."""
+
+
 class Violation(AssertionError):
     """A promise was broken."""
 
@@ -290,7 +294,13 @@ class SimDatabase:
             raise StoreUnavailable("the database committed, and its answer was lost")
         return done
 
-    def insert(self, rows: list[tuple[tuple[int, int, int], int]]) -> None:
+    def apply(self, start: tuple[int, str], rows: Rows, after: tuple[int, str], *, guarded: bool = True) -> None:
+        """Inside a transaction: rows and position together, if the position is still `start`."""
+        if self.position == start or not guarded:
+            self.insert(rows)
+            self.position = after
+
+    def insert(self, rows: Rows) -> None:
         """Rows are (split, generation, number), each with its `_seq`: every number once, in order."""
         for row, seq in rows:
             split, generation, number = row

@@ -21,21 +21,22 @@ from anchovies.store.log import Log
 from anchovies.store.maintain import Maintainer
 from anchovies.store.record import Change, Checkpoints, CheckpointValue, DataFile, LedgerChange, Note, Record, Writer
 from anchovies.store.state import State
-from anchovies.testing.simulator import Scheduler, SimClock, SimDatabase, SimStore, Violation, sim_ids
+from anchovies.testing.simulator import Rows, Scheduler, SimClock, SimDatabase, SimStore, Violation, sim_ids
 from anchovies.testing.truth import HOME, Mark, Oracle
 
 NOTE = Note(who="sim", why="again")
-Rows = list[tuple[tuple[int, int, int], int]]
 
 
 class World(Scheduler):
-    """One history. `careless` are the rules that its processes break, for tests of the tests."""
+    """One history. `careless` are the rules that its processes break, for tests of the tests; `database` makes the databases."""
 
-    def __init__(self, seed: int, careless: Iterable[str] = ()) -> None:
+    def __init__(
+        self, seed: int, careless: Iterable[str] = (), database: Callable[[Scheduler], SimDatabase] = SimDatabase
+    ) -> None:
         super().__init__(seed)
         self.careless = frozenset(careless)
         self.store = SimStore(self)
-        self.dbs = [SimDatabase(self), SimDatabase(self)]
+        self.dbs = [database(self), database(self)]
         self.oracle = Oracle(self.store.objects, self.dbs)
         self.store.on_create, self.store.on_delete = self.oracle.landed, self.oracle.deleted
         self.acked: list[tuple[int, str]] = []
@@ -274,9 +275,7 @@ class World(Scheduler):
 
     def _apply(self, db: SimDatabase, position: tuple[int, str], after: tuple[int, str], rows: Rows) -> None:
         def both(d: SimDatabase) -> None:
-            if d.position == position or "no position guard" in self.careless:
-                d.insert(rows)
-                d.position = after
+            d.apply(position, rows, after, guarded="no position guard" not in self.careless)
 
         def only_rows(d: SimDatabase) -> None:
             if d.position == position:
