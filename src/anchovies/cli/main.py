@@ -20,13 +20,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("look", "plan", "Say what the next run would do; stores nothing."),
     "checkpoint": ("checkpoint", "checkpoint", "Look at checkpoints, edit them."),
     "replay": ("replay", "replay", "Load committed data again, without the source."),
+    "verify": ("verify", "verify", "Recompute receipts and invariants; name what is broken."),
     "config": ("effective", "config", "Show every setting and where it came from."),
     "plugin": ("plugin", "plugin", "List plugins, what they add, what they take."),
     "chaos": ("anchovies.testing.tell", "chaos", "Play a simulated disaster and tell its story."),
     "completion": ("completion", "completion", "Print the script that completes commands in a shell."),
 }
 ALIASES = {"run": "start", "connector": "plugin"}
-LATER = ("init", "healthcheck", "verify", "maintain", "logs", "sql", "school")
+LATER = ("init", "healthcheck", "maintain", "logs", "sql", "school")
 
 
 class Commands(click.Group):

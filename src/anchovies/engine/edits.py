@@ -56,15 +56,18 @@ def who_edits(env: Mapping[str, str]) -> str:
     return f"{login(env)}@{hostname()}"
 
 
+def edit_log(store: Store, home: Home, clock: Clock, ids: Ids) -> Log:
+    """A hold on a log for somebody who is no session."""
+    writer = Writer(host=hostname(), pid=os.getpid(), session=ids.session(clock.now_us()), batch=0, version=__version__)
+    return Log(store, home, clock=clock, ids=ids, writer=writer)
+
+
 class Editor:
     """Edits what one anchovy remembers. The anchovy may be running."""
 
     def __init__(self, store: Store, home: Home, note: Note, clock: Clock | None = None, ids: Ids | None = None) -> None:
-        clock, ids = clock or SystemClock(), ids or SystemIds()
-        session = ids.session(clock.now_us())
-        writer = Writer(host=hostname(), pid=os.getpid(), session=session, batch=0, version=__version__)
         self._store, self._home, self._note = store, home, note
-        self._log = Log(store, home, clock=clock, ids=ids, writer=writer)
+        self._log = edit_log(store, home, clock or SystemClock(), ids or SystemIds())
 
     def set(self, key: str, text: str) -> Edited:
         """Set a checkpoint to a value that is written as JSON. It keeps the tables that it fed."""

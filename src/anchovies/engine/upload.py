@@ -142,13 +142,13 @@ def _pair(services: Services, upstream: Upstream | Quiet, tbl: str) -> tuple[str
 
 
 def _known(services: Services, target: Target) -> Position:
-    loaded = services.log.state.loaded.get((target.source, target.tbl.name, _target_name(services, target)))
+    loaded = services.log.state.loaded.get((target.source, target.tbl.name, target_name(services, target)))
     if loaded is None or loaded.store != target.store:
         return Position()
     return Position(loaded.end, loaded.cid)
 
 
-def _target_name(services: Services, target: Target) -> str:
+def target_name(services: Services, target: Target) -> str:
     """How our own log calls a target: its name, and which database file it is where that can be told."""
     print_ = fingerprint(services.operator)
     return OWN if print_ == OWN else f"{target.schema}.{target.tbl.name}@{print_}"
@@ -308,7 +308,7 @@ class FeedRun:
             source=target.source,
             store=target.store,
             tbl=target.tbl.name,
-            target=_target_name(self._s, target),
+            target=target_name(self._s, target),
             start=start.slot,
             end=end.slot,
             cid=end.cid,

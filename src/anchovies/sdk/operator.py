@@ -131,6 +131,10 @@ class Uploader(Operator):
         nothing seems new. None: no such thing."""
         return None
 
+    def count(self, target: Target) -> int | None:
+        """How many rows the table of a target has, all versions of a history counted; None: it cannot be said."""
+        return None
+
     def plan_load(self, target: Target) -> Iterable[str]:
         """In sentences (DDL among them), what a load of `target` would change; opens the target for reading at most."""
         return ()

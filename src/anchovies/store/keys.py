@@ -73,8 +73,12 @@ class Home(msgspec.Struct, frozen=True):
     def head(self) -> str:
         return f"{encode(self.user, 'user')}/$heads/{encode(self.id, 'id')}"
 
+    @property
+    def slots(self) -> str:
+        return f"{self.root}/$log/log/"
+
     def slot(self, slot: int) -> str:
-        return f"{self.root}/$log/log/{page_of(slot):010d}/{slot:016d}.json"
+        return f"{self.slots}{page_of(slot):010d}/{slot:016d}.json"
 
     def snapshot(self, slot: int) -> str:
         """Inverted, so that the newest snapshot is the first key of a listing."""

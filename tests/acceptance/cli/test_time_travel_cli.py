@@ -109,3 +109,46 @@ def test_replay_anew_wants_a_yes(shop: Any) -> None:
     assert rows(shop.folder / "w.db") == [(0, 1)]
     shop.ok("start", "-op", "sql.Uploader", "-i", "warehouse", "-U", "shop", env=env)
     assert rows(shop.folder / "w.db") == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_verify_says_what_holds_and_names_what_does_not(shop: Any) -> None:
+    env = {"ACHVY_CNXN__DB__URL": "sqlite:///w.db"}
+    shop.ok("start", "-op", "sql.Uploader", "-i", "warehouse", "-U", "shop", env=env)
+    before = shop.objects()
+    whole = shop.ok("verify", "--all", "--deep")
+    assert "me/shop" in whole.stdout and "me/warehouse" in whole.stdout and "BROKEN" not in whole.stdout
+    done = shop.ok("verify", "-i", "warehouse", "-op", "sql.Uploader", "-U", "shop", "--json", env=env)
+    (found,) = json.loads(done.stdout)["anchovies"]
+    assert [x["ok"] for x in found["lines"]] == [True] * 9
+    assert "rows, as the receipts say" in found["lines"][-1]["said"]
+    assert shop.objects() == before
+
+    (path,) = list((shop.home / "me/shop/data").rglob("*.parquet"))[:1]
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"\0")
+    broken = shop("verify", "-i", "shop")
+    assert broken.returncode == 1
+    assert f"{path.name} is damaged: its checksum is not the one in the log" in broken.stdout
+    assert "restore that file from a backup" in broken.stdout
+    path.write_bytes(data)
+    assert shop.ok("verify", "-i", "shop").stdout.count(" ok ") == 7
+
+    snap = min((shop.home / "me/shop/$log/snap").iterdir())  # names count down: the newest comes first
+    good = snap.read_bytes()
+    snap.write_bytes(good[:-9])
+    assert "anchovy verify --repair" in shop("verify", "-i", "shop").stdout
+    assert "made again: me/shop/$log/snap/" in shop.ok("verify", "-i", "shop", "--repair").stdout
+    assert snap.read_bytes() == good
+
+
+def test_verify_of_nothing(shop: Any) -> None:
+    for args in (("-i", "shpo"), ("-u", "nobody", "--all")):
+        done = shop("verify", *args)
+        assert (done.returncode, "has kept nothing" in done.stderr) == (2, True)
+
+
+def test_verify_where_the_database_does_not_answer(shop: Any) -> None:
+    env = {"ACHVY_CNXN__DB__URL": "sqlite:////nowhere/w.db"}
+    shop.ok("start", "-op", "./numbers_.py:Numbers", "-i", "loads")
+    done = shop("verify", "-i", "loads", "-op", "./numbers_.py:Numbers", env=env)
+    assert (done.returncode, "loads nothing" in done.stderr) == (2, True)

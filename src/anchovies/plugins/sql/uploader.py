@@ -55,6 +55,16 @@ class Uploader(Base):
             return "absent"
         return f"{found.st_dev}:{found.st_ino}"
 
+    def count(self, target: Target) -> int | None:
+        """Rows of the target's table; None where there is no table."""
+        if self.fingerprint() == "absent":
+            return None
+        with self._db.database() as db:
+            if db.describe(target.schema, target.tbl.name) is None:
+                return None
+            relation = db.relation(target.schema, target.tbl.name)
+            return int(str(db.rows(f"SELECT count(*) FROM {relation}")[0][0]))  # noqa: S608
+
     def plan_load(self, target: Target) -> Iterable[str]:
         """What a load would change, with its DDL; reads at most."""
         loading.check_mode(target.tbl)
