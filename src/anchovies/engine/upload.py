@@ -21,7 +21,7 @@ from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_json
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunTask
-from anchovies.engine.polls import Quiet
+from anchovies.engine.polls import Quiet, looks_anyway
 from anchovies.engine.services import Services
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
@@ -180,7 +180,20 @@ class FeedRun:
 
     def is_current(self) -> bool:
         """Whether our own log already says that everything was loaded."""
-        return self._feed.is_current and not self._anew
+        return self._feed.is_current and not self._anew and not self._went_back()
+
+    def _went_back(self) -> bool:
+        """Now and then: whether the target stands before what was loaded (an older backup of it was restored)."""
+        operator, feed = self._s.operator, self._feed
+        if not looks_anyway(self._s.last_poll.polled.turn) or not transactional(operator) or not feed.known.slot:
+            return False
+        assert isinstance(operator, Uploader)
+        try:
+            with self._s.stop.nudges:
+                at = operator.position(feed.target) or Position()
+        except RetryableError:
+            return False  # nothing has to be loaded, so it need not answer
+        return at.slot < feed.known.slot
 
     @property
     def _anew(self) -> bool:

@@ -163,7 +163,7 @@ class Verifier:
 
 _GONE = "the datastore was restored from an older copy, or is another one: bring the newer one back"
 _BACK = (
-    "an older backup of the database was restored: the next commit of the upstream brings the rest (or `anchovy replay --yes`)"
+    "an older backup of the database was restored: the next load brings the rest, or an idle run, every fiftieth of which asks"
 )
 _ROWS = "somebody changed the table by hand; `anchovy replay --yes` makes it anew from what was committed"
 
