@@ -12,7 +12,7 @@ empty :=
 COMMIT_CODE := $(subst $(empty) $(empty),$(comma),$(addprefix */store/,$(addsuffix .py,log follow snapshot lease history state segments ledgers garbage maintain cursors heads)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check cover lint types layers docs bench setup reference lock clean
+.PHONY: help demo test check cover lint types layers docs bench chaos setup reference lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ reference: $(STAMPS)/dev ## write the generated pages of docs/reference
 
 bench: $(STAMPS)/bench ## the jobs of bench/, each beside its floor (JOBS="J1 J6" RUNS=5)
 	$(BIN)/python -m bench $(JOBS) $(if $(RUNS),--runs $(RUNS))
+
+chaos: $(STAMPS)/dev ## disasters until you stop it, with a counter (MINUTES=30 SEED=1 ONLY=local,postgres)
+	@$(BIN)/python -m anchovies.testing.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 setup: $(STAMPS)/dev ## only make the virtual environment
 

@@ -54,9 +54,9 @@ class Storm:
     """Blows until `kills` processes were killed while they ran, and `seconds` have passed.
 
     `n`: how far the oracle counts at the start; `rate`: how much further a second. `life`: how long a process may live before it
-    is struck. `lanes`: what runs at the same time. `shaken`: runs may fail by themselves, because of a rival or a server.
-    `fresh`: the share of processes that are interpreters of their own. `looks`: how often a database is looked at after a process
-    has ended. `entry`: what they run.
+    is struck. `lanes`: what runs at the same time. `lease`: whether they are polite. `shaken`: runs may fail by themselves,
+    because of a rival or a server. `fresh`: the share of processes that are interpreters of their own. `looks`: how often a
+    database is looked at after a process has ended. `entry`: what they run.
     """
 
     world: World
@@ -72,6 +72,7 @@ class Storm:
     shaken: bool = False
     fresh: float = 0.1
     looks: float = 0.15
+    lease: bool = True
     trouble: Trouble | None = None
     entry: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
@@ -119,7 +120,9 @@ class Storm:
         words = ["-t", "60"] if rnd.random() < 0.15 else []  # under a supervisor
         if rnd.random() < self.serving:
             words += ["-S", "--interval", "0.05"]
-        more: dict[str, Any] = {"fresh": rnd.random() < self.fresh, **({"entry": self.entry} if self.entry else {})}
+        more: dict[str, Any] = {"fresh": rnd.random() < self.fresh, "lease": self.lease}
+        if self.entry:
+            more["entry"] = self.entry
         if lane.name == "download":
             self.upto()
             picks = [p for p in PICKS if set(p.split(",")) <= set(self.world.tables)]
@@ -188,13 +191,13 @@ class Storm:
         want = {key: self.n for key in CHECKPOINTS if key in world.tables}
         picked = [x for t in world.tables for x in ("-e", t)]
         for _ in range(100):
-            run = world.download(*picked, small=(), n=self.n, step=1000, task=self.n)
+            run = world.download(*picked, small=(), n=self.n, step=1000, task=self.n, lease=self.lease)
             assert run.wait() == 0, run.said
             if run.result()["status"] == "ok" and world.checkpoints() == want:
                 break
         for kind in world.urls:
             while True:  # the last one's child may be dying still
-                run = world.upload(kind)
+                run = world.upload(kind, lease=self.lease)
                 assert run.wait() == 0, run.said
                 if run.result()["status"] == "ok":
                     break

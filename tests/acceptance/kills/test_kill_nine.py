@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anchovies.testing.storm import Storm
+from anchovies.testing.storms import killing
 
 
 @pytest.mark.server
@@ -17,9 +18,10 @@ from anchovies.testing.storm import Storm
         pytest.param(500, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(420)]),
     ],
 )
-def test_killed_downloaders_and_uploaders(wide_world: Any, hatchery: Any, notes: list[str], kills: int) -> None:
-    wide_world.hatchery = hatchery
-    storm = Storm(wide_world, kills)
-    storm.blow()
+def test_killed_downloaders_and_uploaders(
+    tmp_path: Path, seed: int, hatchery: Any, database: str, notes: list[str], kills: int
+) -> None:
+    with killing(tmp_path, seed, hatchery, kills, database) as storm:
+        storm.blow()
     notes.append(f"local, {storm}")
     assert storm.killed >= kills

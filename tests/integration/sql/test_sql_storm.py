@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,13 @@ import pytest
 
 from anchovies.testing.postgres import Cluster, cluster, missing
 from anchovies.testing.storm import Storm
-from anchovies.testing.testbed import ENTRY, World
-from anchovies.testing.trouble import PostgresTrouble
+from anchovies.testing.storms import competing
+from anchovies.testing.testbed import ENTRY
 
 MARKED: list[tuple[str, Any]] = [("duckdb", ()), ("sqlite", ()), ("postgres", pytest.mark.server)]
 KINDS = [pytest.param(kind, marks=marks) for kind, marks in MARKED]
 #: seconds of a long storm; `make chaos` blows for hours
 SECONDS = float(os.environ.get("ANCHOVIES_STORM_SECONDS") or 60)
-#: `plain` counts from 1 in every task: too much of the same for so long a time
-TABLES = ("ints", "a", "b", "whole")
 
 
 @pytest.fixture(scope="module")
@@ -33,31 +32,13 @@ def server() -> Iterator[Cluster]:
 @pytest.fixture
 def storm(request: pytest.FixtureRequest, tmp_path: Path, seed: int, hatchery: Any) -> Iterator[Any]:
     """`storm(kind, seconds, **more)`."""
-    worlds: list[World] = []
+    with ExitStack() as stack:
 
-    def make(kind: str, seconds: float, **more: Any) -> Storm:
-        url, trouble = f"{kind}:///{tmp_path}/target.db", None
-        if kind == "postgres":
-            import psycopg
+        def make(kind: str, seconds: float, **more: Any) -> Storm:
+            server = request.getfixturevalue("server") if kind == "postgres" else None
+            return stack.enter_context(competing(kind, tmp_path, seed, hatchery, seconds, server, **more))
 
-            found: Cluster = request.getfixturevalue("server")
-            url, trouble = found.url, PostgresTrouble(found, seed, restart=min(8.0, seconds / 2))
-            with psycopg.connect(url, autocommit=True) as pg:
-                pg.execute("DROP SCHEMA IF EXISTS oracle__t CASCADE")
-        world = World(tmp_path, seed, {kind: url}, hatchery=hatchery, tables=more.pop("tables", TABLES))
-        worlds.append(world)
-        common: dict[str, Any] = {  # long enough a life to load something in
-            "rate": 600.0,
-            "steps": (5, 20, 100, 400),
-            "lanes": ("download", "to", "rival"),
-            "serving": 0.8,
-            "life": (0.3, 2.0),
-        }
-        return Storm(world, seconds=seconds, shaken=True, **{"trouble": trouble, **common, **more})
-
-    yield make
-    for world in worlds:
-        world.close()
+        yield make
 
 
 @pytest.mark.parametrize("kind", KINDS)
