@@ -99,11 +99,14 @@ def files_of(record: Record, tbl: str, store: Store, target: Target) -> list[Com
     return found
 
 
-def group(records: Iterable[Record], start: Position, store: Store, target: Target, most_bytes: int) -> Iterator[CommitLoad]:
-    """Consecutive commits as loads of about `most_bytes` of data files. Commits without rows of the table only move the end."""
+def group(
+    records: Iterable[Record], start: Position, store: Store, target: Target, most_bytes: int, after: int = 0
+) -> Iterator[CommitLoad]:
+    """Consecutive commits as loads of about `most_bytes` of data files. Commits without rows of the table only move the end; so
+    do those up to slot `after`."""
     load = CommitLoad(target, start, start)
     for record in records:
-        files = files_of(record, target.tbl.name, store, target)
+        files = files_of(record, target.tbl.name, store, target) if record.slot > after else []
         if files and load.files and load.size + sum(f.size for f in files) > most_bytes:
             yield load
             load = CommitLoad(target, load.end, load.end)

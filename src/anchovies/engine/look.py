@@ -15,10 +15,10 @@ from anchovies.core.tblconfig import tbl_from_json
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.events import silent
+from anchovies.engine.feeds import Feed, find_feeds, find_upstreams, transactional
 from anchovies.engine.services import Services
 from anchovies.engine.session import SessionRun
 from anchovies.engine.tables import plan_tables
-from anchovies.engine.upload import Feed, find_feeds, find_upstreams, transactional
 from anchovies.engine.work import work_of
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator, Uploader

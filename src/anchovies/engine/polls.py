@@ -54,7 +54,7 @@ class Polls:
 
     def quiet(self, sources: Iterable[Home]) -> dict[str, Quiet]:
         """Those of `sources` that have committed nothing since the run that noted them, by `user/id`."""
-        seen = self._s.last_poll.polled
+        seen = self._s.remembered.polled
         if not self._may_rely_on(seen):
             return {}
         known = {f"{h.user}/{h.id}": h for h in sources if f"{h.user}/{h.id}" in seen.logs}
@@ -103,8 +103,9 @@ class Polls:
         """Remember the upstreams (`user/id`) of which everything up to their slot was loaded, and those that were quiet."""
         both = {**self._quiet, **logs}
         every = {x: msgspec.structs.replace(log, tag=self._tags.get(x, log.tag)) for x, log in both.items()}
-        turn = self._s.last_poll.polled.turn + 1
-        self._s.last_poll.polled = Polled(of=self._digest(), own=self._s.log.state.cid, turn=turn, logs=every)
+        s = self._s
+        polled = Polled(of=self._digest(), own=s.log.state.cid, turn=s.remembered.polled.turn + 1, logs=every)
+        s.remembered = msgspec.structs.replace(s.remembered, polled=polled)
 
     def _retry(self, do: Callable[[], Any]) -> Any:
         return Retry(self._s.clock, self._s.ids, self._s.batch.time_left).call(do)

@@ -18,8 +18,9 @@ from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError, FatalError, GapError
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
+from anchovies.engine.feeds import Feed, Upstream, find_feeds, find_upstreams, transactional
 from anchovies.engine.services import Services
-from anchovies.engine.upload import Feed, FeedRun, Upstream, find_feeds, find_upstreams, transactional
+from anchovies.engine.upload import FeedRun
 from anchovies.engine.work import Work
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult

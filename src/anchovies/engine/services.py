@@ -28,17 +28,11 @@ from anchovies.sdk.operator import Operator
 from anchovies.store.base import Store
 from anchovies.store.buffers import Buffer, buffer_named
 from anchovies.store.keys import Home
-from anchovies.store.lease import Polled
+from anchovies.store.lease import Remembered
 from anchovies.store.log import Log
 from anchovies.store.record import Change, Record
 
 _LIBRARIES = (os.path.dirname(anchovies.__file__ or "anchovies"), os.path.dirname(os.__file__))
-
-
-class LastPoll(msgspec.Struct):
-    """What the runs before have seen of the upstreams, and then what this one has: it lies in the lease object."""
-
-    polled: Polled = Polled()
 
 
 class Services(msgspec.Struct):
@@ -63,7 +57,7 @@ class Services(msgspec.Struct):
     commits: int = 0
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None
-    last_poll: LastPoll = msgspec.field(default_factory=LastPoll)
+    remembered: Remembered = Remembered()  # what the runs before have left, then what this one leaves: in the lease object
     acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
 
     @property

@@ -28,7 +28,7 @@ from anchovies.engine.outbox import Outbox
 from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
-from anchovies.engine.services import LastPoll, Services, phrase
+from anchovies.engine.services import Services, phrase
 from anchovies.engine.work import Work, work_of
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
@@ -36,6 +36,7 @@ from anchovies.sdk.result import SessionResult
 from anchovies.store import heads
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
+from anchovies.store.lease import Remembered
 from anchovies.store.log import Log
 from anchovies.store.record import Record, Writer
 from anchovies.store.tasklog import TaskLog, write_mirrors, write_result
@@ -76,7 +77,7 @@ class SessionRun:
         self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self._root: RunContext
         self.error: BaseException | None = None
-        self.last_poll = LastPoll()
+        self.remembered = Remembered()
         self._hinted = 0
         self.on_arm: Callable[[float | None], None] = lambda at: None
         self.make_work: MakeWork = work_of
@@ -139,6 +140,7 @@ class SessionRun:
             finally:
                 error = self._closing(run, connections, error, began)
                 self.result.commits = services.commits
+                self.remembered = services.remembered
         return error
 
     def _tell_start(self, work: Work) -> None:
@@ -169,7 +171,7 @@ class SessionRun:
             outside=Outside(lambda: self.log.state),
             outbox=Outbox(self.log),
             on_commit=self._committed,
-            last_poll=self.last_poll,
+            remembered=self.remembered,
         )
         return services, connections
 

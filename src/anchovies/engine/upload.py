@@ -6,165 +6,33 @@ may lag, it never leads. A run that sees nothing new there does not open the tar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
-from anchovies.core.config import Config
-from anchovies.core.errors import ConfigError, HistoryDiverged, RetryableError, StaleSession, StoreUnavailable
+from anchovies.core.errors import (
+    ConfigError,
+    CorruptDatastore,
+    GapError,
+    HistoryDiverged,
+    RetryableError,
+    StaleSession,
+    StoreUnavailable,
+)
 from anchovies.core.faultpoint import fault
 from anchovies.core.retry import Retry
-from anchovies.core.suggest import did_you_mean
-from anchovies.core.tbl import Tbl
-from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_json
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunTask
-from anchovies.engine.polls import Quiet, looks_anyway
+from anchovies.engine.feeds import Feed, known_position, target_name, transactional
+from anchovies.engine.polls import looks_anyway
 from anchovies.engine.services import Services
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
-from anchovies.sdk.stream import Position, PositionMoved, Target
-from anchovies.store.follow import Reader
-from anchovies.store.keys import Home
+from anchovies.sdk.stream import Position, PositionMoved
 from anchovies.store.record import Change, Loaded, Note
-from anchovies.store.state import State
 
 MOST_BYTES = 256 << 20
 MOST_MOVES = 50  # how often a rival may be faster before we give up
-OWN = "own-log"
-
-
-class Upstream(msgspec.Struct):
-    """One upstream anchovy as this batch sees it."""
-
-    user: str
-    id: str
-    reader: Reader
-    state: State
-
-    @property
-    def source(self) -> str:
-        return f"{self.user}/{self.id}"
-
-    @property
-    def tables(self) -> list[str]:
-        return list(self.state.tables)
-
-
-U = TypeVar("U", bound=Upstream | Quiet)
-
-
-class Feed(msgspec.Struct):
-    """One table of one upstream and where it goes."""
-
-    upstream: Upstream
-    target: Target
-    known: Position  # what our own log says was loaded
-
-    @property
-    def name(self) -> str:
-        return self.target.tbl.name
-
-    @property
-    def head(self) -> int:
-        """The last slot that brought rows or a completion of the table."""
-        totals = self.upstream.state.totals.get(self.name)
-        return 0 if totals is None else max(totals.slot, totals.complete)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether our own log says that everything was loaded."""
-        return self.known.slot >= self.head
-
-
-def named_upstreams(services: Services) -> list[tuple[str, Home]]:
-    """The upstreams as they were named, and where each lies."""
-    if not services.settings.upstream:
-        raise ConfigError("an uploader needs to know whose rows to load", hint="name its upstream: -U <anchovy id>")
-    parts = [(name, *name.rpartition("/")) for name in services.settings.upstream]
-    return [(name, Home(user or services.session.user, anchovy)) for name, user, _, anchovy in parts]
-
-
-def find_upstreams(services: Services, config: Config, leave: Collection[str] = ()) -> list[Upstream]:
-    """Every upstream that was named, but for those to `leave` (`user/id`). Raises ConfigError for one that has no home."""
-    s = services
-    found = []
-    for name, home in named_upstreams(s):
-        if f"{home.user}/{home.id}" in leave:
-            continue
-        reader = Reader(s.store, home, Retry(s.clock, s.ids, s.batch.time_left))
-        if reader.exists():
-            found.append(Upstream(home.user, home.id, reader, reader.state()))
-        elif not s.settings.upstream_may_be_missing:
-            others = sorted({e.key.split("/")[-1] for e in s.store.list(f"{home.head.rsplit('/', 1)[0]}/")})
-            raise ConfigError(
-                f"upstream {name!r} has kept nothing in this datastore (user {home.user!r})",
-                hint=did_you_mean(home.id, others)
-                or f"start it first, check -u and {s.store.url}, or allow it: --upstream-may-be-missing",
-            )
-    return found
-
-
-def find_feeds(services: Services, config: Config, upstreams: list[Upstream], env: Mapping[str, str]) -> list[Feed]:
-    """Every table to look at, in upstream order. Raises ConfigError for configured tables or patterns that match nothing."""
-    return [feed_of(services, config, env, u, name) for u, name in pick_tables(services, config, upstreams)]
-
-
-def pick_tables(services: Services, config: Config, upstreams: Sequence[U]) -> list[tuple[U, str]]:
-    """The tables that were asked for, of all that the upstreams have, in upstream order. Raises ConfigError as above."""
-    offered = {_pair(services, u, name): u for u in upstreams for name in u.tables}
-    names = [n for _, n in offered]
-    lost = [n for n in config.tbls if n not in names]
-    if upstreams and lost and not services.settings.upstream_may_be_missing:
-        hint = (
-            did_you_mean(lost[0], names) or "if nothing of it was kept yet, run its downloader, or add --upstream-may-be-missing"
-        )
-        raise ConfigError(f"tbls.{lost[0]}: no upstream has a table of that name", hint=hint)
-    picked = match_tables(offered, services.settings.enabled, services.settings.disabled) if offered else ()
-    return [(offered[pair], pair[1]) for pair in picked]
-
-
-def feed_of(services: Services, config: Config, env: Mapping[str, str], upstream: Upstream, name: str) -> Feed:
-    """One table of an upstream, and where it goes."""
-    published = tbl_from_json(upstream.state.tables[name])
-    raw = config.tbls.get(name)
-    tbl = merge_tbl(published, raw) if raw is not None else published  # a shared config.yaml has the downloader's properties too
-    target = Target(upstream.state.store, upstream.user, upstream.id, config.schema_for(env, upstream.user, upstream.id), tbl)
-    return Feed(upstream, target, _known(services, target))
-
-
-def _pair(services: Services, upstream: Upstream | Quiet, tbl: str) -> tuple[str, str]:
-    """What `-e upstream.tbl` matches: the upstream as `-U` names it, and the table."""
-    own = upstream.user == services.session.user
-    return upstream.id if own else f"{upstream.user}/{upstream.id}", tbl
-
-
-def _known(services: Services, target: Target) -> Position:
-    loaded = services.log.state.loaded.get((target.source, target.tbl.name, target_name(services, target)))
-    if loaded is None or loaded.store != target.store:
-        return Position()
-    return Position(loaded.end, loaded.cid)
-
-
-def target_name(services: Services, target: Target) -> str:
-    """How our own log calls a target: its name, and which database file it is where that can be told."""
-    print_ = fingerprint(services.operator)
-    return OWN if print_ == OWN else f"{target.schema}.{target.tbl.name}@{print_}"
-
-
-def fingerprint(operator: Any) -> str:
-    """Which target an uploader loads into, where that can be told."""
-    if not transactional(operator):
-        return OWN
-    assert isinstance(operator, Uploader)
-    return operator.fingerprint() or "db"
-
-
-def transactional(operator: Any) -> bool:
-    """Whether the operator keeps its position in the target itself."""
-    return type(operator).load is not Uploader.load
 
 
 class FeedRun:
@@ -175,6 +43,7 @@ class FeedRun:
         self._feed = feed
         self._task = task
         self._retry = Retry(services.clock, services.ids, services.batch.time_left)
+        self._at = feed.known
         self._why: Note | None = None
         self.result = TableResult(tbl=feed.name)
 
@@ -185,7 +54,7 @@ class FeedRun:
     def _went_back(self) -> bool:
         """Now and then: whether the target stands before what was loaded (an older backup of it was restored)."""
         operator, feed = self._s.operator, self._feed
-        if not looks_anyway(self._s.last_poll.polled.turn) or not transactional(operator) or not feed.known.slot:
+        if not looks_anyway(self._s.remembered.polled.turn) or not transactional(operator) or not feed.known.slot:
             return False
         assert isinstance(operator, Uploader)
         try:
@@ -228,6 +97,10 @@ class FeedRun:
                     raise
             except (StoreUnavailable, StaleSession):
                 raise
+            except CorruptDatastore:
+                self._feed.upstream.state = self._feed.upstream.reader.state()
+                self._look_for_gap(self._at)  # retired since the log was read, perhaps
+                raise
             except RetryableError as e:
                 tried += 1
                 self._task.with_(retries=self._task.data.get("retries", 0) + 1)
@@ -250,7 +123,7 @@ class FeedRun:
     def _position(self) -> Position:
         feed = self._feed
         if not transactional(self._s.operator):
-            return _known(self._s, feed.target)
+            return known_position(self._s, feed.target)
         assert isinstance(self._s.operator, Uploader)
         fault("target.position.before", RetryableError)
         with self._s.stop.nudges:
@@ -271,9 +144,30 @@ class FeedRun:
         count = feed.head - at.slot
         if count <= 0:
             return
+        self._at = at
+        self._look_for_gap(at)
         loads = import_module("anchovies.engine.loads")
         records = feed.upstream.reader.records(at.slot, at.cid, count)
-        yield from loads.group(records, at, self._s.store, feed.target, MOST_BYTES)
+        yield from loads.group(records, at, self._s.store, feed.target, MOST_BYTES, after=feed.retired)
+
+    def _look_for_gap(self, at: Position) -> None:
+        """Raises GapError where data files after `at` were retired: what is missing is never passed over in silence."""
+        feed = self._feed
+        if at.slot >= feed.retired:
+            return
+        gap = f"the data files of {feed.name} up to commit {feed.retired} of {feed.target.source} were retired (`retain`)"
+        if self._anew:
+            message = f"{gap}: the load goes on behind them, from commit {at.slot}, as --full-refresh says"
+            self._s.tell("warning", feed.name, message=message)
+            return
+        raise GapError(
+            f"{gap}, but {feed.target.schema}.{feed.name} has loaded no more than commit {at.slot}",
+            hint=f"read the source again (start {feed.target.id} with --full-refresh -e {feed.name}), then start this uploader "
+            f"once with --full-refresh -e {feed.name}: it goes on behind the gap",
+            tbl=feed.name,
+            slot=at.slot,
+            retired=feed.retired,
+        )
 
     def _apply(self, load: Any) -> None:
         started = load.start
@@ -296,6 +190,7 @@ class FeedRun:
             result.counts[name] = result.counts.get(name, 0) + n
         self._s.tell("loaded", self._feed.name, rows=load.rows, bytes=load.size, counts=counts, slot=load.end.slot)
         self._s.tell("progress", self._feed.name, rows=result.rows, bytes=result.bytes, position=f"commit {load.end.slot}")
+        self._at = load.end
         self._note(started, load.end, counts)
 
     def _feed_sinks(self, load: Any) -> dict[str, int]:
@@ -330,11 +225,3 @@ class FeedRun:
         self._s.publish(Change(loaded=[loaded], note=self._why), frozenset())
         self._feed.known = end
         self._s.acknowledge()
-
-
-def check_sinks(services: Services, tbl: Tbl) -> None:
-    """An uploader without its own load() must have a sink for every table."""
-    if not transactional(services.operator) and not services.routes.sinks(tbl.name):
-        raise ConfigError(
-            f"no sink takes table {tbl.name!r}", hint="mark a method with @sink(), or leave the table out: --disable"
-        )

@@ -15,9 +15,9 @@ from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
 from anchovies.engine.edits import edit_log
+from anchovies.engine.feeds import OWN, Feed, find_feeds, find_upstreams, target_name
 from anchovies.engine.look import looking
 from anchovies.engine.services import Services
-from anchovies.engine.upload import OWN, Feed, find_feeds, find_upstreams, target_name
 from anchovies.sdk.operator import Operator, Uploader
 from anchovies.sdk.stream import Position
 from anchovies.store.audit import Audit, Line

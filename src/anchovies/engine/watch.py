@@ -36,6 +36,7 @@ class Watch:
         self._lease = Lease(run.store, run.home, run.clock, run.ids, run.writer(0))
         self._stopped_at: float | None = None
         self._signals: list[int] = []
+        self._heart: threading.Thread | None = None
         self.hard = False
 
     def run(self, *, signals: bool) -> SessionResult:
@@ -49,11 +50,11 @@ class Watch:
                 return self._run.result
             if isinstance(got, Busy):
                 return self._skipped(got)
-            self._run.last_poll.polled = got.last.polled
+            self._run.remembered = got.last.remembered
             try:
                 return self._watch()
             finally:
-                self._lease.release(self._last(), self._run.quiet, self._run.last_poll.polled)
+                self._lease.release(self._last(), self._run.quiet, self._run.remembered)
 
     def _last(self) -> dict[str, object]:
         """What the lease says of the run that ends."""
@@ -92,9 +93,15 @@ class Watch:
             self._look_at_deadline()
             if run.stop.is_set() and self._overdue():
                 return self._abandon()
-            self._lease.beat()
+            self._beat()
         self.hard = run.stop.is_set() and _threads_would_wait()
         return run.result
+
+    def _beat(self) -> None:
+        """The heart is a thread of its own: a datastore that does not answer must not hold up the look at signals."""
+        if self._lease.due and not (self._heart is not None and self._heart.is_alive()):
+            self._heart = threading.Thread(target=self._lease.beat, name="lease", daemon=True)
+            self._heart.start()
 
     def _hear_signals(self) -> None:
         if self._signals:

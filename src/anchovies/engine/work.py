@@ -9,13 +9,8 @@ from anchovies.core.config import Config
 from anchovies.core.tbl import Tbl
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
-from anchovies.engine.flow import Flow
-from anchovies.engine.polls import Polls, Quiet
-from anchovies.engine.services import Services
-from anchovies.engine.tables import TablePlan, plan_tables
-from anchovies.engine.upload import (
+from anchovies.engine.feeds import (
     Feed,
-    FeedRun,
     Upstream,
     check_sinks,
     feed_of,
@@ -23,9 +18,17 @@ from anchovies.engine.upload import (
     fingerprint,
     named_upstreams,
     pick_tables,
+    place_of,
 )
+from anchovies.engine.flow import Flow
+from anchovies.engine.polls import Polls, Quiet
+from anchovies.engine.registered import Registration
+from anchovies.engine.services import Services
+from anchovies.engine.tables import TablePlan, plan_tables
+from anchovies.engine.upload import FeedRun
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
+from anchovies.store.keys import Home
 from anchovies.store.lease import PolledLog
 
 
@@ -98,12 +101,24 @@ class UploadWork:
         s.batch.tbls = {f.name: f.target.tbl for f in feeds.values()}
         for feed in feeds.values():
             check_sinks(s, feed.target.tbl)
+        registered = self._registered(list(feeds.values()))
+        for registration, mine in registered:
+            registration.register(place_of(s, f) for f in mine)
         for upstream, name in picked:
             if (found := feeds.get((upstream.source, name))) is None:
                 run.table(name, lambda task, name=name: [TableResult(tbl=name)])  # type: ignore[misc]
             else:
                 run.table(name, lambda task, feed=found: self._feed(feed, task), found.target.tbl.allow_failure)  # type: ignore[misc]
+        for registration, mine in registered:
+            registration.advance(place_of(s, f) for f in mine)
         self._note(polls, [u for u in ordered if isinstance(u, Upstream)], list(feeds.values()))
+
+    def _registered(self, feeds: list[Feed]) -> list[tuple[Registration, list[Feed]]]:
+        """The cursor in each upstream's home, and the feeds that it is of."""
+        of = {f.upstream.source: f.upstream for f in feeds}
+        return [
+            (Registration(self._s, Home(u.user, u.id), u.state.store), [f for f in feeds if f.upstream is u]) for u in of.values()
+        ]
 
     def _note(self, polls: Polls, upstreams: list[Upstream], feeds: list[Feed]) -> None:
         """What there is nothing more to do with, until it moves."""

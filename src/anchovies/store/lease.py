@@ -6,6 +6,7 @@ does, judged by the store's own times of two of its objects, never by a clock of
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from anchovies.store.record import Writer
 TTL = 60.0
 BEAT = 10.0
 PATIENCE = 3600.0
+LAST_WORDS = 5.0  # seconds that a release waits for a beat that hangs
 QUIET_KEPT = 1000
 _POLL_HERE, _POLL_AWAY = 0.5, 5.0
 Policy = Literal["skip", "wait", "fail"]
@@ -59,12 +61,26 @@ class PolledLog(msgspec.Struct, frozen=True, array_like=True):
 
 class Polled(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an uploader's last run has seen: of what it looked for (`of`, a digest), with its own log at `own` (a cid), in its
-    how-manieth run. Nothing but time is lost with it."""
+    how-manieth run."""
 
     of: str = ""
     own: str = ""
     turn: int = 0
     logs: dict[str, PolledLog] = {}
+
+
+class Maintained(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Up to which slot a session has looked after its log, and when (seconds since 1970)."""
+
+    slot: int = 0
+    at: int = 0
+
+
+class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one run leaves to the next. Nothing but time is lost with it."""
+
+    polled: Polled = Polled()
+    maintained: Maintained = Maintained()
 
 
 class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,7 +94,7 @@ class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     free: bool = True
     result: dict[str, Any] = {}
     quiet: Quiet = Quiet()
-    polled: Polled = Polled()
+    remembered: Remembered = Remembered()
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -88,16 +104,19 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Somebody else runs this anchovy."""
+    """Somebody else runs this anchovy. `info` says who, if it says anything; `here`: a process of this host, whoever that is."""
 
     home: str
     info: LeaseInfo
+    here: bool = False
 
     @property
     def text(self) -> str:
         i = self.info
-        if i.free:
+        if self.here:
             return f"{self.home} is already run by another process on this host"
+        if not i.session:
+            return f"{self.home} is already run by another process, and its lease does not say which"
         return f"{self.home} is already run by session {i.session} on {i.host} (pid {i.pid}) since {i.since}"
 
 
@@ -118,6 +137,7 @@ class Lease:
         self._lock: OsLock | None = None
         self._mine: LeaseInfo | None = None
         self._beaten = 0.0
+        self._turn = threading.Lock()
 
     def acquire(self, policy: Policy, deadline: float | None = None, check: Callable[[], None] = lambda: None) -> Held | Busy:
         """Take the lease. When it is held: `skip` gives Busy at once, `fail` raises AlreadyRunning, `wait` tries on until
@@ -125,7 +145,7 @@ class Lease:
         """
         until = self._clock.monotonic() + PATIENCE if deadline is None else deadline
         while True:
-            got = self._try()
+            got = self._try(until, check)
             if isinstance(got, Held) or policy == "skip":
                 return got
             left = until - self._clock.monotonic()
@@ -138,45 +158,61 @@ class Lease:
             away = got.info.host not in ("", self._who.host)
             self._clock.sleep(min(left, _POLL_AWAY if away else _POLL_HERE))
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to beat."""
+        return self._mine is not None and self._clock.monotonic() - self._beaten >= BEAT
+
     def beat(self) -> bool:
-        """Say that we live, if it is time to (every 10 s; call it as often as you like). False: somebody took the lease over."""
+        """Say that we live, if it is time to (every 10 s; call it as often as you like). False: somebody took the lease over.
+
+        One write; it may be called in a thread of its own, for a datastore that does not answer holds it up.
+        """
         if self._mine is None:
             return False
-        if self._clock.monotonic() - self._beaten < BEAT:
+        if not self.due:
             return True
         try:
-            if not self._still_ours():
-                return False
-            self._write(replace(self._mine, beat=self._mine.beat + 1))
+            with self._turn:
+                if not self._still_ours():
+                    return False
+                self._write(replace(self._mine, beat=self._mine.beat + 1))
         except AnchovyError:
             pass  # the lease may grow old; what we commit is safe all the same
         return True
 
-    def release(self, last_result: dict[str, Any], quiet: bool, polled: Polled | None = None) -> None:
+    def release(self, last_result: dict[str, Any], quiet: bool, remembered: Remembered | None = None) -> None:
         """Let go, and leave what the run came to. `quiet`: it found nothing and committed nothing; such runs are counted here.
 
         Never raises: a lease that stays behind is taken over after its time.
         """
+        mine = self._turn.acquire(timeout=LAST_WORDS)  # a beat that hangs
         try:
-            if self._mine is not None and self._still_ours():
+            if mine and self._mine is not None and self._still_ours():
                 counted = self._mine.quiet.at(self._clock.now_us()) if quiet else self._mine.quiet
-                polled = self._mine.polled if polled is None else polled
-                self._write(replace(self._mine, free=True, result=last_result, quiet=counted, polled=polled))
+                remembered = self._mine.remembered if remembered is None else remembered
+                self._write(replace(self._mine, free=True, result=last_result, quiet=counted, remembered=remembered))
         except AnchovyError:
             pass
         finally:
             self._let_go()
+            if mine:
+                self._turn.release()
 
-    def _try(self) -> Held | Busy:
+    def _try(self, until: float, check: Callable[[], None]) -> Held | Busy:
         try:
             self._lock = self._retry.call(lambda: self._store.try_lock(self._home.lock))
         except AlreadyExists:
-            return Busy(self._home.root, self._read())
+            info = self._read()
+            return Busy(self._home.root, info, here=info.free)
         try:
-            last = self._read()
-            if self._alive(last):
-                self._let_go()
-                return Busy(self._home.root, last)
+            last = found = self._read()
+            if not self._is_free(found):
+                outlived = self._outlived(found, until, check)
+                if outlived is None:
+                    self._let_go()
+                    return Busy(self._home.root, found)
+                last = outlived
             self._take(last)
         except BaseException:
             self._let_go()
@@ -189,20 +225,38 @@ class Lease:
         mine = replace(last, host=w.host, pid=w.pid, session=w.session, since=since, beat=0, free=False)
         self._retry.call(lambda: self._write(mine))
 
-    def _alive(self, last: LeaseInfo) -> bool:
-        """May its holder still be running? With the lock in our hands nobody on this host is."""
-        if last.free or (self._lock is not None and last.host == self._who.host):
-            return False
-        return self._retry.call(self._age) < TTL
+    def _is_free(self, last: LeaseInfo) -> bool:
+        """Nobody has it, or whoever had it has died: with the lock in our hands nobody on this host lives."""
+        return last.free or (self._lock is not None and last.host == self._who.host)
 
-    def _age(self) -> float:
-        """Seconds since the lease was written, by the store's own times: an object written now is the measure."""
+    def _outlived(self, last: LeaseInfo, until: float, check: Callable[[], None]) -> LeaseInfo | None:
+        """What the lease says, if its holder has not written it for the TTL, or has let go; None: it may still be running."""
+        age = self._retry.call(self._age)
+        if age is not None:
+            return last if age >= TTL else None
+        end = self._clock.monotonic() + TTL
+        while self._clock.monotonic() < end:
+            if self._clock.monotonic() >= until:
+                return None
+            check()
+            self._clock.sleep(_POLL_AWAY)
+            now = self._read()
+            if now.free:
+                return now
+            if (now.session, now.beat) != (last.session, last.beat):
+                return None
+        return last
+
+    def _age(self) -> float | None:
+        """Seconds since the lease was written, by the store's own times: an object written now is the measure. None: the store
+        tells no times, or they make no sense; then only watching the beats remains."""
         probe = self._home.probe(self._ids.nonce())
         self._store.put(probe, b"{}")
         try:
-            return self._modified(probe) - self._modified(self._home.lease)
+            now, then = self._modified(probe), self._modified(self._home.lease)
         finally:
             self._store.delete(probe)
+        return now - then if now > 0 and then > 0 and now - then > -TTL else None
 
     def _modified(self, key: str) -> float:
         return next((e.modified for e in self._store.list(key) if e.key == key), 0.0)

@@ -272,7 +272,7 @@ def test_what_failed_is_looked_at_again(place: Any, rows: type[Rows], up: Any, l
     for _ in range(2):
         with pytest.raises(RuntimeError):
             up(["a", "b"])
-    assert sorted(read_lease(place.store, Home("tester", "up")).polled.logs) == ["tester/a"]
+    assert sorted(read_lease(place.store, Home("tester", "up")).remembered.polled.logs) == ["tester/a"]
     load.fails = False
     up(["a", "b"])
     assert load.got == [0, 0, 1]
