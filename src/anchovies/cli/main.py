@@ -23,11 +23,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "verify": ("verify", "verify", "Recompute receipts and invariants; name what is broken."),
     "config": ("effective", "config", "Show every setting and where it came from."),
     "plugin": ("plugin", "plugin", "List plugins, what they add, what they take."),
+    "maintain": ("maintain", "maintain", "Keep the datastore small and quick: snapshots, retention, garbage."),
     "chaos": ("anchovies.testing.tell", "chaos", "Play a simulated disaster and tell its story."),
     "completion": ("completion", "completion", "Print the script that completes commands in a shell."),
 }
 ALIASES = {"run": "start", "connector": "plugin"}
-LATER = ("init", "healthcheck", "maintain", "logs", "sql", "school")
+LATER = ("init", "healthcheck", "logs", "sql", "school")
 
 
 class Commands(click.Group):

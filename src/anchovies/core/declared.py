@@ -198,7 +198,7 @@ RUN = (
     Setting("threads", COUNT, "tables at once", 1, flags=("--threads",), later=True, harmless=(1,)),
     Setting("worker_num", COUNT, "this process is worker N of --workers", 0, flags=("--worker-num",), later=True, harmless=(0,)),
     Setting("workers", COUNT, "how many workers share the work", 1, flags=("--workers",), later=True, harmless=(1,)),
-    Setting("retain", DURATION, "how long committed data are kept", None, "none: for ever", flags=("--retain",), later=True),
+    Setting("retain", DURATION, "how long committed data are kept", None, "none: for ever", flags=("--retain",)),
     Setting("cache_ttl", DURATION, "service: how long discover_tbls() is reused", 60.0, flags=("--cache-ttl",), later=True),
 )
 

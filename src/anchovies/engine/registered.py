@@ -18,6 +18,9 @@ from anchovies.store.cursors import Cursor, Seen
 from anchovies.store.keys import Home
 
 
+_ABSENT = "@absent"  # how a target is called whose database file is not made yet; afterwards it has another name
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where one target of one table stands: `target` is how the uploader's own log calls it."""
 
@@ -53,7 +56,9 @@ class Registration:
         """After the targets have committed: say so, if it is news. Targets that were not looked at stay where they were."""
         if (there := self._read()) is None:
             return
-        every = {(x.tbl, x.target): x for x in there} | {p.key: Seen(p.tbl, p.target, p.at.slot, p.at.cid) for p in places}
+        news = {p.key: Seen(p.tbl, p.target, p.at.slot, p.at.cid) for p in places}
+        made = {(tbl, f"{target.rpartition('@')[0]}{_ABSENT}") for tbl, target in news if not target.endswith(_ABSENT)}
+        every = {key: x for x in there if (key := (x.tbl, x.target)) not in made} | news
         seen = [every[key] for key in sorted(every)]
         if seen != there:
             try:

@@ -29,6 +29,7 @@ from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, 
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
 from anchovies.engine.services import Services, phrase
+from anchovies.engine.upkeep import is_due, look_after, noted
 from anchovies.engine.work import Work, work_of
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
@@ -210,6 +211,7 @@ class SessionRun:
             self._close(connections)
             self._mirror()
             self._hint()
+            services.remembered = self._upkeep(services.remembered)
             self._disarm()
             failures = failures + 1 if failed else 0
             if self.stop.is_set() or self.stop.wait(self._pause(failures)):
@@ -306,6 +308,17 @@ class SessionRun:
                 heads.write(self.store, self.home, slot)
                 self._hinted = slot
 
+    def _upkeep(self, remembered: Remembered) -> Remembered:
+        """Now and then a session that has committed looks after its log. What fails is done by the next one."""
+        slot, now, retain = self.log.state.slot, self.clock.now_us() // 1_000_000, self.settings.retain
+        if not self.log.committed or not is_due(remembered.maintained, slot, now, retain):
+            return remembered
+        try:
+            look_after(self.store, self.home, retain, clock=self.clock, ids=self.ids)
+        except AnchovyError as e:
+            self.tell("warning", message=f"the datastore could not be looked after: {e}")
+        return noted(remembered, slot, now)
+
     def _write_tasklog(self, number: int, committed: bool) -> None:
         """Quiet batches leave nothing behind."""
         if not (self.tasklog.failed or committed):
@@ -325,6 +338,7 @@ class SessionRun:
         if self.log.committed:
             self.log.finish()
             self._mirror()
+            self.remembered = self._upkeep(self.remembered)
         if not self.quiet and not isinstance(error, ConfigError):
             try:
                 self.tasklog.write(result.batches)

@@ -24,7 +24,7 @@ from anchovies.store.log import Log
 from anchovies.store.record import Note, Writer
 from anchovies.store.state import State
 
-EVERY = 1024  # slots after which a writer looks after its own log
+EVERY = 256  # slots after which a writer looks after its own log
 _STAMP = re.compile(r"(\d{16})-")
 
 
