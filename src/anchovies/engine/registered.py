@@ -17,7 +17,6 @@ from anchovies.store import cursors
 from anchovies.store.cursors import Cursor, Seen
 from anchovies.store.keys import Home
 
-
 _ABSENT = "@absent"  # how a target is called whose database file is not made yet; afterwards it has another name
 
 
