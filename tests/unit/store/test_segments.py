@@ -111,6 +111,7 @@ def test_a_reader_far_behind_takes_segments(store: MemoryStore, home: Home) -> N
     assert [r.slot for r in reader.records(0, "")] == list(range(1, 31))
     assert len(counting.read) < 30
     assert [r.slot for r in reader.records(0, "", 3)] == [1, 2, 3]
+    assert list(reader.records(0, "", 0)) == []
 
 
 @pytest.mark.usefixtures("filled")
