@@ -228,12 +228,15 @@ def right_ledger(place: Place, n: int) -> None:
 LEDGER = 6500
 
 
+def with_parts(place: Place) -> None:
+    assert place.download(operator="./more.py:Ledgered", n=LEDGER)[0] == 0
+
+
 def without_snapshot(place: Place) -> None:
     """The next session has to read the long record itself."""
-    assert place.download(operator="./more.py:Ledgered", n=LEDGER)[0] == 0
-    assert place.download(operator="./more.py:Ledgered", n=LEDGER + 1)[0] == 0
-    newest = sorted((place.world.root / HOME.snapshots).iterdir())[0]
-    newest.unlink()
+    with_parts(place)
+    for snapshot in (place.world.root / HOME.snapshots).iterdir():
+        snapshot.unlink()
 
 
 def right_polls(place: Place) -> None:
@@ -310,7 +313,7 @@ def maintained(place: Place) -> None:
     assert place.run(code=code)[0] == 0
 
 
-UPLOADED = ("sql.", "target.", "connection.", "commit.", "data.get", "slot.create")
+UPLOADED = ("sql.", "target.", "connection.open.after", "commit.after", "data.get")
 
 
 def uploads(kind: str) -> Scenario:
@@ -328,11 +331,14 @@ SCENARIOS = (
     Scenario(
         "ledger", lambda p, f: p.download(operator="./more.py:Ledgered", n=LEDGER, fault=f), lambda p: right_ledger(p, LEDGER)
     ),
-    Scenario(
-        "ledger-again",
-        lambda p, f: p.download(operator="./more.py:Ledgered", n=LEDGER + 9, fault=f),
-        lambda p: right_ledger(p, LEDGER + 9),
-        without_snapshot,
+    *(
+        Scenario(
+            name,
+            lambda p, f: p.download(operator="./more.py:Ledgered", n=LEDGER + 9, fault=f),
+            lambda p: right_ledger(p, LEDGER + 9),
+            prepare,
+        )
+        for name, prepare in (("ledger-again", with_parts), ("long-record", without_snapshot))
     ),
     uploads("sqlite"),
     uploads("duckdb"),
