@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from anchovies.core.errors import AlreadyExists, StoreUnavailable
@@ -12,11 +13,13 @@ from anchovies.store.base import Entry, OsLock, Store
 from anchovies.store.disk import Disk
 
 T = TypeVar("T")
-When = Literal["before", "after"]
+When = Literal["before", "after", "later"]
+LAG = 3  # requests after which a late write lands
 
 
 class FaultyStore(Store):
-    """`inner`, but `times` operations from number `nth` (from 1) on raise StoreUnavailable, before or after their effect.
+    """`inner`, but `times` operations from number `nth` (from 1) on raise StoreUnavailable, before or after their effect;
+    `later`: what they write lands a few requests afterwards, or with `land()`.
 
     `ops` holds (verb, key) of all operations. Put `down = True` for a store that does not answer at all.
     """
@@ -27,6 +30,13 @@ class FaultyStore(Store):
         self.nth, self.when, self.times = nth, when, times
         self.down = False
         self.ops: list[tuple[str, str]] = []
+        self._late: list[tuple[int, Callable[[], object]]] = []
+
+    def land(self, upto: float = float("inf")) -> None:
+        """Let what is due by operation `upto` take effect, in the order in which it was asked for."""
+        while self._late and self._late[0][0] <= upto:
+            with suppress(AlreadyExists):
+                self._late.pop(0)[1]()
 
     @property
     def hit(self) -> bool:
@@ -35,7 +45,11 @@ class FaultyStore(Store):
 
     def _do(self, verb: str, key: str, do: Callable[[], T]) -> T:
         self.ops.append((verb, key))
+        self.land(len(self.ops))
         fails = self.down or self.nth <= len(self.ops) < self.nth + self.times
+        if fails and self.when == "later" and verb in ("create", "put", "delete"):
+            self._late.append((len(self.ops) + LAG, do))
+            raise StoreUnavailable(f"{verb} {key}: injected, lands later")
         if fails and (self.when == "before" or self.down):
             raise StoreUnavailable(f"{verb} {key}: injected before")
         try:
