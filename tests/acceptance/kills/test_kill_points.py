@@ -500,7 +500,8 @@ def test_every_point_with_every_action(matrix: Callable[[str], Matrix], database
         mine = [p for p in sorted(counts) if p not in seen or p.startswith(BY_NAME[name].always or ("no such",))]
         seen.update(mine)
         for point in mine:
-            last = {1, counts[point]} if name in ("fresh", "upload-sqlite") else {1}
+            steady = name == "upload-sqlite" and not point.startswith("lease.")  # how often a lease beats is a matter of time
+            last = {1, counts[point]} if steady else {1}
             cases += [(BY_NAME[name], [point], "kill", nth) for nth in sorted(last)]
             cases.append((BY_NAME[name], [point], "raise", 1))
         for i in range(0, len(mine), 10):
