@@ -112,6 +112,8 @@ def column(values: Sequence[Any], want: ColType | None) -> tuple[ColType, pa.Arr
         return want, _json(values)
     if want is not None and want.item is not None:
         return want, _lists(values, want)
+    if (want is None or want == STR) and set(map(type, values)) == {str}:
+        return STR, _array(values, STR)  # as most columns are, in most rows: one look is enough
     values, found = kinds.plain(values)
     found.discard("null")
     if not found or found == {"json"}:
