@@ -9,6 +9,7 @@ from anchovies.sdk import Downloader, source
 class Rows(Downloader):
     @source("flights")
     def flights(self, **kwds):
-        with open(os.environ["BENCH_FILE"], newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t"):  # noqa: UP028
-                yield row
+        for path in os.environ["BENCH_FILES"].split(os.pathsep):
+            with open(path, newline="") as file:
+                for row in csv.DictReader(file, delimiter="\t"):  # noqa: UP028
+                    yield row
