@@ -23,7 +23,7 @@ OURS = ("ACHVY_", "ANCHY_", "ACHY_", "DATASET_", "XDG_")
 STAGES = [
     ("unit", r"^(unit|architecture)/"),
     ("docs", r"^(docs|examples)/"),
-    ("simulation", r"^sim/"),
+    ("simulation", r"^sim/|kill_points"),
     ("kills", r"kill|double|chaos|crash"),
     ("stores", r"^conformance/.*(store|buffer|log|file)|^integration/.*store"),
     ("sql", r"sql|duckdb|postgres|uploader|target|scd"),
