@@ -71,7 +71,7 @@ from anchovies.plugins.sql import position
 whole = position.advance
 def advance(db, *args):
     db.commit()
-    time.sleep(0.05)
+    time.sleep(0.4)
     db.begin()
     whole(db, *args)
 position.advance = advance
