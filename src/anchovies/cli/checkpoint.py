@@ -192,7 +192,7 @@ def _list(given: Given) -> None:
 def _reader(given: Given) -> Reader:
     s = given.settings
     home = Home(s.user, s.id)
-    store = open_store(s.datastore)
+    store = open_store(s.datastore, given.env)
     reader = Reader(store, home)
     if not reader.exists():
         raise ConfigError(

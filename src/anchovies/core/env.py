@@ -24,8 +24,15 @@ _SECRET_KEY = re.compile(r"pass|pwd|token|secret|key|sig|auth|cred", re.IGNORECA
 # attributes that are no secrets and that messages must be able to name
 _OPEN = frozenset((
     "ppk_path", "path", "known_hosts", "host_key", "timeout", "host", "hostname", "port", "user", "username", "schema",
-    "database", "dbname", "region", "bucket", "page_size",
+    "database", "dbname", "region", "bucket", "page_size", "account", "account_name", "endpoint", "endpoint_url", "tenant",
+    "tenant_id", "client_id",
 ))  # fmt: skip
+# what the clouds' own libraries take from the environment, so that we must not tell it either
+_CLOUD = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_MASTER_KEY", "AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_TOKEN",
+    "AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET", "GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BEARER_TOKEN",
+)  # fmt: skip
 
 Connections = dict[str, dict[str, Secret]]
 
@@ -172,7 +179,7 @@ class Redactor:
         except ConfigError:  # it is reported where the connections are built
             return cls([env[v] for v in env if _connection_part(v) is not None])
         secrets: list[str | Secret] = [s for a in found.values() for name, s in a.items() if name not in _OPEN]
-        return cls([*secrets, env.get("ACHVY_MASK_KEY", "")])
+        return cls([*secrets, *(env.get(v, "") for v in ("ACHVY_MASK_KEY", *_CLOUD))])
 
     @classmethod
     def current(cls) -> Redactor:

@@ -20,7 +20,7 @@ _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `requires`: modules that must be importable;
+    """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `datastores`: scheme → the same; `requires`: modules that must be importable;
     `extra`: what `pip install 'anchovies[…]'` calls it; `texts`: a sentence
     on each of its names, if it says one; `path`: its source; `broken`: why its source could not be read."""
 
@@ -32,6 +32,7 @@ class PluginInfo:
     operators: Mapping[str, str] = field(default_factory=dict)
     connections: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
+    datastores: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
     broken: str = ""
@@ -136,6 +137,7 @@ def _info(name: str, module: str, said: dict[str, Any], path: str) -> PluginInfo
         operators=_targets(said.get("operators", ()), module),
         connections=_targets(said.get("connections", ()), module),
         commands=_targets(said.get("commands", ()), module),
+        datastores=_targets(said.get("datastores", ()), module),
         texts=_texts(said.get("operators"), said.get("connections"), said.get("commands")),
         path=path,
     )

@@ -14,7 +14,7 @@ from anchovies.core.plugininfo import PluginInfo, find_plugin, find_plugins
 from anchovies.core.suggest import did_you_mean
 
 #: plugins of later versions
-LATER = ("azblob", "s3", "gcs", "http", "kafka", "kinesis", "lake", "singer", "dbt", "ray")
+LATER = ("http", "kafka", "kinesis", "lake", "singer", "dbt", "ray")
 _FORMS = "an operator is written sftp.CsvDownloader, mypkg.mod:Cls, or ./file.py:Cls"
 
 
@@ -70,6 +70,24 @@ def plugin_command(name: str, command: str) -> Any:
         hint = did_you_mean(command, info.commands, else_list=f"commands of {name}")
         raise ConfigError(f"the plugin {name!r} has no command {command!r}", hint=hint)
     return load_member(info, info.commands[command])
+
+
+#: where the plugins of our own bring a datastore: others are looked for by reading what every plugin says
+_DATASTORES = {"s3": "s3", "az": "azblob", "gs": "gcs"}
+
+
+def datastore_opener(scheme: str) -> Any:
+    """What opens datastores of that scheme. Raises ConfigError with the nearest scheme, or with the line that installs it."""
+    ours = find_plugin(_DATASTORES[scheme]) if scheme in _DATASTORES else None
+    found = [ours] if ours is not None and scheme in ours.datastores else list_plugins()
+    for info in found:
+        if scheme in info.datastores:
+            return load_member(info, info.datastores[scheme])
+    known = ["file", "memory", *(s for p in found for s in p.datastores)]
+    raise ConfigError(
+        f"no datastore is called {scheme}://",
+        hint=did_you_mean(scheme, known) or f"a path, or one of {', '.join(f'{s}://' for s in sorted(known))}",
+    )
 
 
 def load_member(info: PluginInfo, target: str) -> Any:

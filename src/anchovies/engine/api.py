@@ -54,7 +54,7 @@ def run_session(
 def _execute(
     operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str], listener: Listener, hooks: Hooks
 ) -> tuple[SessionResult, BaseException | None]:
-    run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore))
+    run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore, env, settings.execution_timeout))
     run.on_arm = hooks.on_arm
     run.make_work = hooks.make_work
     watch = Watch(run)

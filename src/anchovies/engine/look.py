@@ -81,7 +81,7 @@ def _kept(services: Services, reader: Reader, rows: int) -> list[tuple[Tbl, Any]
 
 def plan(operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str]) -> Sentences:
     """What the next run would do: (table, sentences). Reads; stores nothing."""
-    with looking(operator, settings, config, env, open_store(settings.datastore)) as (services, _):
+    with looking(operator, settings, config, env, open_store(settings.datastore, env)) as (services, _):
         if isinstance(services.operator, Uploader):
             upstreams = find_upstreams(services, config)
             return [(f.name, _load_plan(services, f)) for f in find_feeds(services, config, upstreams, env)]

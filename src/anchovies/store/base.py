@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from anchovies.core.errors import NotFound
+from anchovies.core.secret import Secret
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -17,6 +18,24 @@ class Entry(msgspec.Struct, frozen=True):
     key: str
     size: int
     modified: float
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Which datastore is meant, for the plugin that opens it: `<scheme>://<place>/<prefix>`.
+
+    `attributes` come from `ACHVY_CNXN__DATASTORE__…`. No request may take longer than `patience` seconds, if it is given: what
+    runs has a deadline.
+    """
+
+    scheme: str
+    place: str
+    prefix: str = ""
+    attributes: Mapping[str, Secret] = {}
+    patience: float | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.place}" + (f"/{self.prefix}" if self.prefix else "")
 
 
 class OsLock(Protocol):

@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from functools import wraps
-from importlib import import_module
+from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
+from anchovies.core.env import connections_from, read_environment
 from anchovies.core.errors import ConfigError
-from anchovies.core.faultpoint import armed
-from anchovies.store.base import Store
+from anchovies.core.registry import add_current_folder, datastore_opener
+from anchovies.store.base import Address, Store
 from anchovies.store.local import LocalStore
-from anchovies.store.memory import MemoryStore
+from anchovies.store.memory import MemoryStore, check_key
+from anchovies.store.proven import Proven
 
-_LATER = {"s3": "s3", "az": "azblob", "gs": "gcs"}
-
-
-def _with_fault_points(open_: Callable[[str], Store]) -> Callable[[str], Store]:
-    """What `open_` opens, with a fault point beside each request where ACHVY_FAULT armed this process."""
-
-    @wraps(open_)
-    def opened(url: str) -> Store:
-        store = open_(url)
-        if armed():
-            pointed: Store = import_module("anchovies.store.faultpoints").FaultPoints(store)
-            return pointed
-        return store
-
-    return opened
+#: the connection whose attributes open the datastore: `ACHVY_CNXN__DATASTORE__…`
+CONNECTION = "datastore"
+_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
-@_with_fault_points
-def open_store(url: str) -> Store:
-    """The datastore at a path (`~` is the home folder), `file://…` or `memory://name`. Nothing is touched. Raises ConfigError."""
+def open_store(url: str, env: Mapping[str, str] | None = None, patience: float | None = None) -> Store:
+    """The datastore at a path (`~` is the home folder), `file://…`, `memory://name`, or of a plugin's scheme, `s3://bucket/prefix`.
+
+    Nothing is touched. `env`: where its login is looked for, by default this process's environment; `patience`: how long what
+    runs may take, in seconds. Raises ConfigError.
+    """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     if scheme is None:
         return _local(url, url)
@@ -47,12 +38,26 @@ def open_store(url: str) -> Store:
         return _local(unquote(parts.path), url)
     if kind == "memory":
         return MemoryStore.named(rest.strip("/"))
-    if kind in _LATER:
+    return _from_plugin(kind, rest, read_environment() if env is None else env, patience)
+
+
+def _from_plugin(kind: str, rest: str, env: Mapping[str, str], patience: float | None) -> Store:
+    add_current_folder()
+    opener = datastore_opener(kind)
+    place, _, prefix = rest.partition("/")
+    prefix = prefix.strip("/")
+    if not _PLACE.fullmatch(place):  # it is not repeated: people write logins there
         raise ConfigError(
-            f"{kind}:// datastores come with the plugin {_LATER[kind]!r}, which is not built yet",
-            hint="use a folder: --datastore /path",
+            f"the datastore {kind}://… names no bucket",
+            hint=f"write {kind}://bucket/prefix; logins and hosts are set by ACHVY_CNXN__DATASTORE__…, see `anchovy plugin`",
         )
-    raise ConfigError(f"no datastore is called {kind}://", hint="a path, file://, memory:// (later s3://, az://, gs://)")
+    if prefix:
+        check_key(prefix)
+    attributes = connections_from(env).get(CONNECTION, {})
+    opened = opener(Address(kind, place, prefix, attributes, patience))
+    if not isinstance(opened, Store):
+        raise ConfigError(f"what opens {kind}:// returned no datastore, but a {type(opened).__name__}")
+    return Proven(opened)
 
 
 def _local(path: str, url: str) -> LocalStore:
