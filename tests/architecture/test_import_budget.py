@@ -12,7 +12,7 @@ import pytest
 import anchovies
 from anchovies import sdk
 
-HEAVY = {"pyarrow", "rich", "asyncssh", "duckdb", "psycopg", "pgpq", "numpy", "pandas", "sqlalchemy", "cryptography"}
+HEAVY = {"pyarrow", "rich", "asyncssh", "duckdb", "psycopg", "pgpq", "numpy", "pandas", "sqlalchemy", "cryptography", "obstore"}
 
 FACE = """
     AlreadyRunning AnchovyError AnchovyExecutionTimeout Batch Checkpoint ColType Column ConfigError Connection

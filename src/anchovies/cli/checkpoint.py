@@ -144,7 +144,7 @@ def _editor(given: Given, why: str) -> Any:
     s = given.settings
     edits, record = import_module("anchovies.engine.edits"), import_module("anchovies.store.record")
     note = record.Note(who=edits.who_edits(given.env), why=why)
-    return edits.Editor(open_store(s.datastore), Home(s.user, s.id), note)
+    return edits.Editor(open_store(s.datastore, given.env), Home(s.user, s.id), note)
 
 
 def _told(given: Given, edited: Any) -> None:

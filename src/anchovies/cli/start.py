@@ -63,7 +63,7 @@ def _killed(given: Given) -> None:
     """The supervisor's last words: recorded, and said."""
     s = given.settings
     operator = BY_NAME["operator_cls"].show(s.operator_cls)
-    import_module("anchovies.engine.watch").record_kill(s, operator, s.grace)
+    import_module("anchovies.engine.watch").record_kill(s, operator, s.grace, given.env)
     text = f"the execution timeout ({s.execution_timeout:g} s) and the grace period passed, so the process was killed"
     hint = "what was committed stays; nothing else is visible"
     if s.json:

@@ -34,7 +34,7 @@ def verify(everybody: bool, deep: bool, repair: bool, **options: Any) -> int:
     """
     given = read(options, quiet=everybody)
     engine = import_module("anchovies.engine.verify")
-    store = open_store(given.settings.datastore)
+    store = open_store(given.settings.datastore, given.env)
     verifier = engine.Verifier(store, deep=deep)
     every = []
     for home in _homes(given, store, everybody):

@@ -20,7 +20,8 @@ _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `datastores`: scheme → the same; `requires`: modules that must be importable;
+    """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `datastores`: scheme → the same;
+    `requires`: modules that must be importable;
     `extra`: what `pip install 'anchovies[…]'` calls it; `texts`: a sentence
     on each of its names, if it says one; `path`: its source; `broken`: why its source could not be read."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -169,7 +169,7 @@ def _threads_would_wait() -> bool:
     return any(not t.daemon and t is not threading.main_thread() and t.is_alive() for t in threading.enumerate())
 
 
-def record_kill(settings: Settings, operator: str, grace: float) -> None:
+def record_kill(settings: Settings, operator: str, grace: float, env: Mapping[str, str]) -> None:
     """What the supervisor writes down after it had to kill a session: its own process has loaded nothing and holds nothing."""
     clock, ids = SystemClock(), SystemIds()
     text = (
@@ -178,7 +178,7 @@ def record_kill(settings: Settings, operator: str, grace: float) -> None:
     session = ids.session(clock.now_us())
     home = Home(settings.user, settings.id)
     record = _end_record(home, session, 0, operator, clock, AnchovyExecutionTimeout(text))
-    _write_record(open_store(settings.datastore), home, f"{session}-killed", lambda data: data, record)
+    _write_record(open_store(settings.datastore, env), home, f"{session}-killed", lambda data: data, record)
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:

@@ -11,6 +11,9 @@ import msgspec
 from anchovies.core.names import check_name
 
 PAGE = 1024
+#: remembers that a datastore which a plugin brought stood its trial; beside every home, so no name of a user can be in its way
+PASSED = "$heads/.probe"
+_BEGINS = "/$log/_format.json"
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _KEEP = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_.-")
 _MAX = 200
@@ -24,6 +27,16 @@ def page_of(slot: int) -> int:
 def slots_of(page: int) -> range:
     """The slots of a page."""
     return range(max(1, page * PAGE), (page + 1) * PAGE)
+
+
+def begins_a_log(key: str) -> bool:
+    """Whether it is the first object of a log."""
+    return key.endswith(_BEGINS)
+
+
+def trial(nonce: str) -> str:
+    """What is written, and written again, to try a datastore out."""
+    return f"{PASSED}-{nonce}"
 
 
 @lru_cache(maxsize=1024)
@@ -55,7 +68,7 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def format(self) -> str:
-        return f"{self.root}/$log/_format.json"
+        return f"{self.root}{_BEGINS}"
 
     @property
     def lease(self) -> str:

@@ -12,9 +12,8 @@ from contextlib import suppress
 from anchovies.core.errors import AlreadyExists, AnchovyError, ConfigError, NotFound
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.store.base import Entry, OsLock, Store
+from anchovies.store.keys import PASSED, begins_a_log, trial
 
-PASSED = "$heads/.probe"
-_BEGINS = "/$log/_format.json"
 _WAY_OUT = (
     "take a server that keeps `If-None-Match: *` (S3, Azure, GCS, MinIO, R2, SeaweedFS do), update this one, or use a folder: "
     "--datastore /path"
@@ -32,7 +31,7 @@ class Proven(Store):
         self._trusted = False
 
     def create(self, key: str, data: bytes) -> None:
-        if key.endswith(_BEGINS) and not self._trusted:
+        if begins_a_log(key) and not self._trusted:
             with self._turn:
                 self._trusted = self._trusted or _remembered(self.inner) or try_out(self.inner, self._ids.nonce())
         self.inner.create(key, data)
@@ -78,7 +77,7 @@ def try_out(store: Store, nonce: str) -> bool:
 
     Also raises StoreUnavailable: then nothing is known yet, and the next session tries.
     """
-    key, first, second = f"{PASSED}-{nonce}", f"1 {nonce}".encode(), f"2 {nonce}".encode()
+    key, first, second = trial(nonce), f"1 {nonce}".encode(), f"2 {nonce}".encode()
     with suppress(AlreadyExists):  # the answer to our own first attempt may have been lost; what counts is what is there
         store.create(key, first)
     replaced = True

@@ -1,4 +1,4 @@
-"""Google Cloud Storage as far as a datastore needs it: the XML API with preconditions on generations, in memory, in this process."""
+"""Google Cloud Storage as far as a datastore needs it: the XML API with preconditions on generations, in memory."""
 
 from __future__ import annotations
 

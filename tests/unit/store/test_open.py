@@ -10,6 +10,7 @@ from anchovies.core.errors import ConfigError
 from anchovies.store.local import LocalStore
 from anchovies.store.memory import MemoryStore
 from anchovies.store.open import open_store
+from anchovies.store.proven import Proven
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,10 +34,35 @@ def test_memory_is_shared_by_its_name() -> None:
     assert open_store("memory://") is not open_store("memory://")
 
 
-@pytest.mark.parametrize(("url", "plugin"), [("s3://b/x", "s3"), ("az://c", "azblob"), ("GS://b", "gcs")])
-def test_later(url: str, plugin: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{plugin}', which is not built yet"):
-        open_store(url)
+@pytest.mark.parametrize(
+    ("url", "is_called"),
+    [("s3://bucket/x/y/", "s3://bucket/x/y"), ("az://bucket", "az://bucket"), ("GS://bucket", "gs://bucket")],
+)
+def test_buckets(url: str, is_called: str) -> None:
+    env = {"ACHVY_CNXN__DATASTORE__ENDPOINT": "http://127.0.0.1:9", "ACHVY_CNXN__DATASTORE__ANONYMOUS": "true"}
+    store = open_store(url, env | ({"ACHVY_CNXN__DATASTORE__ACCOUNT": "me"} if url.startswith("az") else {}))
+    assert isinstance(store, Proven) and store.url == is_called, "nothing is asked of the server yet"
+
+
+@pytest.mark.parametrize(
+    ("url", "env", "says"),
+    [
+        ("s3://", {}, "names no bucket"),
+        ("s3://user:hunter2@bucket/x", {}, "names no bucket"),
+        ("s3://bucket/../x", {}, ""),
+        ("s3://bucket", {"ENDPOINT": "http://example.org"}, "has no TLS"),
+        ("s3://bucket", {"ENDPOINT": "https://u:hunter2@example.org"}, "holds a login"),
+        ("s3://bucket", {"ENDPOINT": "example.org"}, "is no http"),
+        ("s3://bucket", {"KEY": "hunter2"}, "SECRET"),
+        ("az://bucket", {"ACCOUNT": "me", "KEY": "hunter2"}, "cannot be used"),
+        ("gs://bucket", {"KEY": "hunter2"}, "cannot be used"),
+        ("s4://bucket", {}, "no datastore is called s4://"),
+    ],
+)
+def test_buckets_refused(url: str, env: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        open_store(url, {f"ACHVY_CNXN__DATASTORE__{k}": v for k, v in env.items()})
+    assert says in str(e.value) and "hunter2" not in f"{e.value} {e.value.hint}"
 
 
 @pytest.mark.parametrize("url", ["", "  ", "a\0b", "ftp://x", "file://host/path", "postgresql://u:p@h/db"])

@@ -18,7 +18,9 @@ _TRIES, _TRYING = 2, 20.0
 class BucketConnection(Connection):
     """The base of the three. Its variables are `ACHVY_CNXN__DATASTORE__…`."""
 
-    endpoint: str | None = attr("URL of the server, where it is not the cloud's own", default=None, aliases=("endpoint_url", "url"))
+    endpoint: str | None = attr(
+        "URL of the server, where it is not the cloud's own", default=None, aliases=("endpoint_url", "url")
+    )
     allow_http: bool = attr("talk to a server without TLS; one on this machine needs no such leave", default=False)
     anonymous: bool = attr("do not log in: for public buckets", default=False)
     timeout: float = attr("seconds that one request may take; an execution timeout shortens it", default=60.0)

@@ -53,7 +53,7 @@ class Translator:
         kind = _kind(error, int(status or 0))
         if code in _NO_BUCKET or (kind is NotFound and verb == "list"):
             return ConfigError(f"{self.url}: there is no such bucket ({said})", hint="create it, or mend --datastore", key=key)
-        if kind is NotFound and verb == "read":
+        if kind is NotFound and verb in ("read", "delete"):
             return NotFound(f"there is no {key} in {self.url}", key=key)
         if kind is AlreadyExists and verb == "create" and (status != "409" or code == "BlobAlreadyExists"):
             return AlreadyExists(f"{key} exists in {self.url}", key=key)

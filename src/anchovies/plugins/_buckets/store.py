@@ -87,7 +87,8 @@ class BucketStore(Store):
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[Entry]:
         """obstore lists folders, we list texts: below a folder that the prefix ends in, all of it; else one level of the folder
-        above, and what lies in those folders of it whose name begins so. Not every server knows `offset`, so we look ourselves."""
+        above, and what lies in those folders of it whose name begins so. Not every server knows `offset`, so we
+        look ourselves."""
         head, mark, _ = prefix.rpartition("/")
         if head:
             check_key(head)

@@ -25,7 +25,9 @@ PLUGIN = {
 class GcsConnection(BucketConnection):
     """A bucket. Without a key: Google's usual variables, its application default login, or the machine's service account."""
 
-    key: Secret | None = attr("JSON key of a service account (KEY_FILE: its file)", default=None, aliases=("service_account_key",))
+    key: Secret | None = attr(
+        "JSON key of a service account (KEY_FILE: its file)", default=None, aliases=("service_account_key",)
+    )
     token: Secret | None = attr("bearer token", default=None, aliases=("bearer_token",))
 
     def config(self) -> dict[str, Any]:

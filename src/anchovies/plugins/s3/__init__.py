@@ -46,7 +46,7 @@ class S3Connection(BucketConnection):
             raise ConfigError(f"a key and a secret go together: set {self.variable(missing)}", hint=self.takes())
         if self.key is None or self.secret is None:
             return S3Store(place, **options)
-        login = {
+        login: Any = {
             "access_key_id": self.key.reveal(),
             "secret_access_key": self.secret.reveal(),
             "token": self.token.reveal() if self.token else None,
