@@ -110,7 +110,7 @@ def swap_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[Place, Callable[[St
 
     def swap(place: Place, wrap: Callable[[Store], Store]) -> Store:
         wrapped = wrap(place.store)
-        monkeypatch.setattr("anchovies.engine.api.open_store", lambda url: wrapped)
+        monkeypatch.setattr("anchovies.engine.api.open_store", lambda *args: wrapped)
         return wrapped
 
     return swap

@@ -127,7 +127,7 @@ def test_single_failures_of_the_store_are_tried_again(new_place: Callable[[], An
             nth += 1
             place = new_place()
             store = FaultyStore(place.store, nth, when)
-            monkeypatch.setattr("anchovies.engine.api.open_store", lambda url, store=store: store)
+            monkeypatch.setattr("anchovies.engine.api.open_store", lambda *args, store=store: store)
             anchovies.run(counting(3), id="a", user="tester", datastore=place.url, commit_bytes=1)
             hit = store.hit
             assert [r["n"] for r in place.rows("t")] == [0, 1, 2], (when, nth, store.ops[nth - 1 : nth])
