@@ -13,22 +13,22 @@ _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 _NO_BUCKET = frozenset(("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "AllAccessDisabled"))
 #: answers that say nothing about whether the same request will succeed next time
 _PASSING = frozenset((408, 409, 425, 429))
-#: errors by the name of their class; obstore says "not found" and "not supported" by classes of Python's own
+#: errors by the name of their class without "Error"; obstore says "not found" and "not supported" by classes of Python's own
 MEANING: dict[str, type[AnchovyError]] = {
-    "AlreadyExistsError": AlreadyExists,
-    "PreconditionError": AlreadyExists,
-    "NotFoundError": NotFound,
-    "FileNotFoundError": NotFound,
-    "PermissionDeniedError": ConfigError,
-    "UnauthenticatedError": ConfigError,
-    "UnknownConfigurationKeyError": ConfigError,
-    "InvalidPathError": ConfigError,
-    "NotSupportedError": FatalError,
-    "NotImplementedError": FatalError,
-    "GenericError": StoreUnavailable,
-    "JoinError": StoreUnavailable,
-    "NotModifiedError": StoreUnavailable,
-    "BaseError": StoreUnavailable,
+    "AlreadyExists": AlreadyExists,
+    "Precondition": AlreadyExists,
+    "NotFound": NotFound,
+    "FileNotFound": NotFound,
+    "PermissionDenied": ConfigError,
+    "Unauthenticated": ConfigError,
+    "UnknownConfigurationKey": ConfigError,
+    "InvalidPath": ConfigError,
+    "NotSupported": FatalError,
+    "NotImplemented": FatalError,
+    "Generic": StoreUnavailable,
+    "Join": StoreUnavailable,
+    "NotModified": StoreUnavailable,
+    "Base": StoreUnavailable,
 }
 _NEEDS = {
     "create": "write (put) objects below",
@@ -67,7 +67,8 @@ class Translator:
 
 def _kind(error: BaseException, status: int) -> type[AnchovyError]:
     """By the class; where that is the general one, by the server's answer."""
-    kind = next((MEANING[c.__name__] for c in type(error).__mro__ if c.__name__ in MEANING), StoreUnavailable)
+    names = (c.__name__.removesuffix("Error") for c in type(error).__mro__)
+    kind = next((MEANING[n] for n in names if n in MEANING), StoreUnavailable)
     if kind is not StoreUnavailable:
         return kind
     if status in (401, 403):
