@@ -91,9 +91,14 @@ def stage_of(path: Path) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = config.getoption("--stage")
     if wanted:
-        out = [i for i in items if stage_of(i.path) != wanted]
+        out = [i for i in items if _stage(i) != wanted]
         config.hook.pytest_deselected(items=out)
-        items[:] = [i for i in items if stage_of(i.path) == wanted]
+        items[:] = [i for i in items if _stage(i) == wanted]
+
+
+def _stage(item: pytest.Item) -> str:
+    said = item.get_closest_marker("stage")
+    return str(said.args[0]) if said else stage_of(item.path)
 
 
 class _Skips:

@@ -8,11 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+
+from anchovies.store.open import open_store
+from anchovies.testing.buckets import Bucket
 
 #: the password of every test: what must be quoted in a URL is in it, and nobody else writes it
 SECRET = "kanarie/9Q%w@rd"
@@ -37,10 +41,11 @@ def leaks(data: bytes) -> list[bytes]:
 
 @dataclass
 class Anchovy:
-    """A folder to work in, a datastore of its own, and the command. `env` is added to every call."""
+    """A folder to work in, a datastore of its own (in it, or in `bucket`), and the command. `env` is added to every call."""
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    bucket: Bucket | None = None
 
     @property
     def home(self) -> Path:
@@ -52,8 +57,8 @@ class Anchovy:
         """Run it. Fails at once if a secret is printed."""
         command = [sys.executable, "-m", "anchovies.cli.main", *args]
         done = subprocess.run(
-            command, env={**_clean(self.folder), **self.env, **(env or {})}, cwd=cwd or self.folder, capture_output=True,
-            text=True, timeout=timeout, input=stdin, check=False,
+            command, env={**_clean(self.folder), **self._datastore(), **self.env, **(env or {})}, cwd=cwd or self.folder,
+            capture_output=True, text=True, timeout=timeout, input=stdin, check=False,
         )  # fmt: skip
         assert not leaks((done.stdout + done.stderr).encode()), f"a secret was printed:\n{done.stdout}\n{done.stderr}"
         return done
@@ -64,11 +69,17 @@ class Anchovy:
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
+    def _datastore(self) -> dict[str, str]:
+        return {"ACHVY_DATASTORE": self.bucket.url, **self.bucket.env} if self.bucket else {}
+
     def config(self, text: str) -> None:
         (self.folder / "config.yaml").write_text(text)
 
     def objects(self) -> dict[str, bytes]:
         """Everything in the datastore but the lease, which counts the runs that found nothing."""
+        if self.bucket:
+            with closing(open_store(self.bucket.url, self.bucket.env)) as store:
+                return {e.key: store.get(e.key) for e in store.list("") if not e.key.endswith("/lease.json")}
         files = (p for p in self.home.rglob("*") if p.is_file() and p.name not in ("lease.json", "lock"))
         return {p.relative_to(self.home).as_posix(): p.read_bytes() for p in sorted(files)}
 
@@ -100,6 +111,11 @@ def anchovy(tmp_path: Path) -> Iterator[Anchovy]:
     yield runner
     for path in folder.rglob("*"):
         if path.is_file():
-            data = path.read_bytes()
-            opened = gzip.decompress(data) if path.name.endswith(".gz") else data
-            assert not leaks(data) and not leaks(opened), f"a secret was stored in {path.relative_to(folder)}"
+            no_secret(str(path.relative_to(folder)), path.read_bytes())
+    for key, data in runner.objects().items() if runner.bucket else ():
+        no_secret(key, data)
+
+
+def no_secret(name: str, data: bytes) -> None:
+    opened = gzip.decompress(data) if name.endswith(".gz") else data
+    assert not leaks(data) and not leaks(opened), f"a secret was stored in {name}"

@@ -32,7 +32,7 @@ def maintain(deep: bool, forget_consumer: str | None, reset: str | None, **optio
     """
     given = read(options)
     engine = import_module("anchovies.engine.upkeep")
-    store = open_store(given.settings.datastore)
+    store = open_store(given.settings.datastore, given.env)
     home = Home(given.settings.user, given.settings.id)
     if next(iter(store.list(f"{home.root}/$log/")), None) is None:
         raise ConfigError(

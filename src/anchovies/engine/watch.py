@@ -178,7 +178,7 @@ def record_kill(settings: Settings, operator: str, grace: float, env: Mapping[st
     session = ids.session(clock.now_us())
     home = Home(settings.user, settings.id)
     record = _end_record(home, session, 0, operator, clock, AnchovyExecutionTimeout(text))
-    _write_record(open_store(settings.datastore, env), home, f"{session}-killed", lambda data: data, record)
+    _write_record(open_store(settings.datastore, env, grace), home, f"{session}-killed", lambda data: data, record)
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
 from anchovies.core.env import connections_from, read_environment
 from anchovies.core.errors import ConfigError
+from anchovies.core.faultpoint import armed
 from anchovies.core.registry import add_current_folder, datastore_opener
 from anchovies.store.base import Address, Store
 from anchovies.store.local import LocalStore
@@ -26,6 +28,14 @@ def open_store(url: str, env: Mapping[str, str] | None = None, patience: float |
     Nothing is touched. `env`: where its login is looked for, by default this process's environment; `patience`: how long what
     runs may take, in seconds. Raises ConfigError.
     """
+    store = _opened(url, env, patience)
+    if armed():  # a fault point beside each request
+        pointed: Store = import_module("anchovies.store.faultpoints").FaultPoints(store)
+        return pointed
+    return store
+
+
+def _opened(url: str, env: Mapping[str, str] | None, patience: float | None) -> Store:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     if scheme is None:
         return _local(url, url)

@@ -54,6 +54,9 @@ class Proven(Store):
     def settle(self, key: str) -> None:
         self.inner.settle(key)
 
+    def sweep(self) -> int:
+        return self.inner.sweep()
+
     def try_lock(self, key: str) -> OsLock | None:
         return self.inner.try_lock(key)
 

@@ -11,9 +11,10 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -22,6 +23,7 @@ import asyncssh
 import pytest
 
 from anchovies.testing import postgres as pg
+from anchovies.testing.buckets import Bucket, Kind, bucket, missing
 from anchovies.testing.servers import SftpServer, asyncssh_server, openssh_server, why_no_openssh
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,6 +33,50 @@ COLUMNS = (
 )
 HEADER = COLUMNS.split()
 Row = tuple[str | None, ...]
+
+
+#: where the datastore is: the same tests, and the same results, in a folder and in a bucket of each kind
+FOLDER = "folder"
+BUCKETS = {"s3": [pytest.mark.server], "az": [pytest.mark.server], "gs": []}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked `everywhere` runs with its datastore in a folder and in buckets; there with one database, DuckDB."""
+    if metafunc.definition.get_closest_marker("everywhere") is None:
+        return
+    buckets = [(kind, [*marks, pytest.mark.stage("stores"), pytest.mark.slow]) for kind, marks in BUCKETS.items()]
+    if "database" not in metafunc.fixturenames:
+        places: list[Any] = [FOLDER, *(pytest.param(kind, marks=marks) for kind, marks in buckets)]
+        metafunc.parametrize("anchovy", places, indirect=True)
+        return
+    slow = [pytest.mark.slow]
+    here = [("duckdb", []), ("sqlite", slow), ("postgresql", [*slow, pytest.mark.server])]
+    pairs = [pytest.param(FOLDER, database, marks=marks) for database, marks in here]
+    pairs += [pytest.param(kind, "duckdb", marks=marks) for kind, marks in buckets]
+    metafunc.parametrize(("anchovy", "database"), pairs, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[Kind], Bucket]]:
+    """One server of each kind for all tests."""
+    with ExitStack() as stack:
+
+        @cache
+        def running(kind: Kind) -> Bucket:
+            return stack.enter_context(bucket(kind))
+
+        yield running
+
+
+@pytest.fixture
+def anchovy(anchovy: Any, request: pytest.FixtureRequest, servers: Callable[[Kind], Bucket]) -> Any:
+    """The command with its datastore where the test wants it, in a bucket below a prefix of its own."""
+    kind = getattr(request, "param", FOLDER)
+    if kind != FOLDER:
+        if why := missing(kind):
+            pytest.skip(why)
+        anchovy.bucket = servers(kind).below(f"main job/{zlib.crc32(request.node.nodeid.encode())}")
+    return anchovy
 
 
 # ---- the source

@@ -69,6 +69,7 @@ def walk(anchovy, job, folder: Path, server: str, databases: list[str], how: str
     return told
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("how", TYPES)
 def test_every_database_ends_with_what_the_files_say(anchovy, job, small, how) -> None:  # type: ignore[no-untyped-def]
     walk(anchovy, job, small, "asyncssh-password", ["duckdb", "sqlite"], how)
@@ -98,3 +99,10 @@ def test_both_servers_let_us_in_by_password_and_key(anchovy, job, small, server)
 )
 def test_336_776_flights(anchovy, job, real, notes, server, how) -> None:  # type: ignore[no-untyped-def]
     notes += walk(anchovy, job, real, server, ["duckdb", "sqlite", "postgresql"], how)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.everywhere
+def test_336_776_flights_wherever_the_datastore_is(anchovy, job, real, notes) -> None:  # type: ignore[no-untyped-def]
+    notes += walk(anchovy, job, real, "asyncssh-key", ["duckdb"], "declared")

@@ -93,6 +93,7 @@ def current(rows: list[tuple[Any, ...]]) -> list[str]:
     return [" ".join(map(str, r[:5])) for r in rows if r[6] is None]
 
 
+@pytest.mark.everywhere
 def test_a_changed_row_gets_a_version_and_an_equal_one_none(shop, database, anchovy) -> None:  # type: ignore[no-untyped-def]
     shop.table(**KEY)
     shop.put("a.tsv", FIRST)
@@ -136,6 +137,7 @@ def test_history_does_not_depend_on_when_it_is_loaded(shop, job, database, tmp_p
     assert shop.all(late) == shop.all(database)
 
 
+@pytest.mark.everywhere
 def test_a_set_is_replaced_as_a_whole(shop, database) -> None:  # type: ignore[no-untyped-def]
     shop.table(set_by="order_num", **KEY)
     shop.put("a.tsv", FIRST)
@@ -171,6 +173,7 @@ def test_append_keeps_what_came(shop, database) -> None:  # type: ignore[no-unty
     assert sorted(" ".join(map(str, r[:5])) for r in shop.all(database)) == sorted(FIRST + SECOND)
 
 
+@pytest.mark.everywhere
 def test_the_same_file_at_a_new_time_is_dropped_once_it_was_read(shop, database, anchovy) -> None:  # type: ignore[no-untyped-def]
     shop.table(write="append")
     shop.put("a.tsv", FIRST)
