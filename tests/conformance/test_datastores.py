@@ -48,14 +48,14 @@ class TestWithoutLinks(DatastoreSuite):
 
 @pytest.fixture(scope="module")
 def exfat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A real file system without hard links, in a file of 64 MB."""
+    """A real file system without hard links, in a file of 256 MB."""
     need = [shutil.which(tool, path="/usr/sbin:/sbin:/usr/bin:/bin") for tool in ("losetup", "mkfs.exfat", "mount.exfat-fuse")]
     if None in need or not Path("/dev/fuse").exists():
         pytest.skip("no exFAT here (Debian: apt-get install exfat-fuse exfatprogs; wants /dev/fuse and root)")
     losetup, mkfs, mount = map(str, need)
     image, folder = tmp_path_factory.mktemp("exfat") / "image", tmp_path_factory.mktemp("mounted")
     with image.open("wb") as f:
-        f.truncate(64 << 20)
+        f.truncate(256 << 20)
     subprocess.run([mkfs, str(image)], check=True, capture_output=True)
     loop = subprocess.run([losetup, "-f", "--show", str(image)], capture_output=True, text=True, check=False)
     if loop.returncode:

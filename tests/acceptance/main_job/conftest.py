@@ -38,22 +38,21 @@ Row = tuple[str | None, ...]
 #: where the datastore is: the same tests, and the same results, in a folder and in a bucket of each kind
 FOLDER = "folder"
 BUCKETS = {"s3": [pytest.mark.server], "az": [pytest.mark.server], "gs": []}
+DATABASES = {"duckdb": [], "sqlite": [pytest.mark.slow], "postgresql": [pytest.mark.slow, pytest.mark.server]}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test marked `everywhere` runs with its datastore in a folder and in buckets; there with one database, DuckDB."""
-    if metafunc.definition.get_closest_marker("everywhere") is None:
-        return
-    buckets = [(kind, [*marks, pytest.mark.stage("stores"), pytest.mark.slow]) for kind, marks in BUCKETS.items()]
-    if "database" not in metafunc.fixturenames:
-        places: list[Any] = [FOLDER, *(pytest.param(kind, marks=marks) for kind, marks in buckets)]
+    """A test with a `database` runs with each; one marked `everywhere` also with its datastore in buckets, there with DuckDB."""
+    everywhere = metafunc.definition.get_closest_marker("everywhere") is not None
+    more = [pytest.mark.stage("stores"), pytest.mark.slow]
+    buckets = [(kind, [*marks, *more]) for kind, marks in BUCKETS.items() if everywhere]
+    if "database" in metafunc.fixturenames:
+        pairs = [pytest.param(FOLDER, database, marks=marks) for database, marks in DATABASES.items()]
+        pairs += [pytest.param(kind, "duckdb", marks=marks) for kind, marks in buckets]
+        metafunc.parametrize(("anchovy", "database"), pairs, indirect=True)
+    elif everywhere:
+        places = [FOLDER, *(pytest.param(kind, marks=marks) for kind, marks in buckets)]
         metafunc.parametrize("anchovy", places, indirect=True)
-        return
-    slow = [pytest.mark.slow]
-    here = [("duckdb", []), ("sqlite", slow), ("postgresql", [*slow, pytest.mark.server])]
-    pairs = [pytest.param(FOLDER, database, marks=marks) for database, marks in here]
-    pairs += [pytest.param(kind, "duckdb", marks=marks) for kind, marks in buckets]
-    metafunc.parametrize(("anchovy", "database"), pairs, indirect=True)
 
 
 @pytest.fixture(scope="session")

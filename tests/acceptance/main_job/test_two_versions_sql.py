@@ -11,11 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-DATABASES = [
-    "duckdb",
-    pytest.param("sqlite", marks=pytest.mark.slow),
-    pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.server]),
-]
 HEADER = ["order_num", "line_item_num", "trans_num", "item", "total"]
 FIRST = ["1 1 100 herring 12.50", "1 2 100 salt 3.00", "2 1 101 bread 7.25"]
 #: order 1 without its second line; order 2 dearer; order 3 new
@@ -83,7 +78,7 @@ def shop(anchovy, job, tmp_path):  # type: ignore[no-untyped-def]
         yield Shop(anchovy, root, env)
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture
 def database(request: pytest.FixtureRequest, job: Any) -> Any:
     return job.database(request.param)
 
