@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,9 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError("sshd does not listen")
 
 
+_users = count()
+
+
 @contextmanager
 def _system_user(user: str | None, password: str | None) -> Iterator[str]:
     """A login with a password, made for this and removed; without a password, whoever we are."""
@@ -202,13 +206,14 @@ def _system_user(user: str | None, password: str | None) -> Iterator[str]:
 
         yield user or getpass.getuser()
         return
-    name = user or f"anchovy{os.getpid() % 100_000}"
+    name = user or f"anchovy{os.getpid()}x{next(_users)}"
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/sh", name], check=True)  # noqa: S603, S607
     try:
         subprocess.run(["chpasswd"], input=f"{name}:{password}\n".encode(), check=True)  # noqa: S607
         yield name
     finally:
-        subprocess.run(["userdel", name], check=False, stderr=subprocess.DEVNULL)  # noqa: S603, S607
+        # by force: a session of theirs may not have ended yet
+        subprocess.run(["userdel", "--force", name], check=False, stderr=subprocess.DEVNULL)  # noqa: S603, S607
 
 
 def _free_port() -> int:

@@ -45,7 +45,7 @@ class World:
 
     def round(self, store: Any) -> bool:
         """A download and an upload through `store`; whether both went well."""
-        self.patch.setattr("anchovies.engine.api.open_store", lambda url: store)
+        self.patch.setattr("anchovies.engine.api.open_store", lambda *args: store)
         well = True
         for operator, more in ((Counting, {"id": "a", "commit_bytes": 1}), ("sql.Uploader", {"id": "up", "upstream": ["a"]})):
             try:
