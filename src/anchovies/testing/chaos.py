@@ -20,17 +20,19 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from anchovies.store.open import open_store
+from anchovies.testing import buckets
 from anchovies.testing.postgres import cluster, missing, postgres
 from anchovies.testing.processes import Hatchery
 from anchovies.testing.storm import Storm
 from anchovies.testing.storms import competing, killing
 from anchovies.testing.testbed import MODULES
 
-STORMS = ("local", "duckdb", "sqlite", "postgres")
+STORMS = ("local", "s3", "duckdb", "sqlite", "postgres")
 SIMULATION = "simulation"
 KILLS, SECONDS, TELL = 60, 25.0, 15.0
 
@@ -116,8 +118,17 @@ class Chaos:
         if kind == "local":
             server = None if missing() else stack.enter_context(postgres())
             return stack.enter_context(killing(folder, seed, hatchery, KILLS, server))
+        if kind == "s3":
+            return self.bucket("s3", folder, seed, hatchery, stack)
         made = stack.enter_context(cluster()) if kind == "postgres" else None
         return stack.enter_context(competing(kind, folder, seed, hatchery, SECONDS, made))
+
+    def bucket(self, kind: buckets.Kind, folder: Path, seed: int, hatchery: Hatchery, stack: ExitStack) -> Storm:
+        """The datastore is in a bucket. Nobody waits until a dead one's lease is over, so the living are fenced instead."""
+        made = stack.enter_context(buckets.bucket(kind))
+        opened = stack.enter_context(closing(open_store(made.url, made.env)))
+        there: dict[str, Any] = {"datastore": made.url, "env": made.env, "opened": lambda: opened}
+        return stack.enter_context(killing(folder, seed, hatchery, KILLS, lease=False, shaken=True, **there))
 
     def count(self, kind: str, storm: Storm) -> None:
         self.counts.update({k: v for k, v in storm.counts.items() if k != "numbers"})
@@ -157,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = given.only.split(",")
     if unknown := set(kinds) - {SIMULATION, *STORMS}:
         parser.error(f"there is no kind {sorted(unknown)[0]!r}; there are {SIMULATION}, {', '.join(STORMS)}")
-    for kind, reason in (("postgres", missing("tcp")),):
+    for kind, reason in (("postgres", missing("tcp")), ("s3", buckets.missing("s3"))):
         if kind in kinds and reason:
             print(f"without {kind}: {reason}", flush=True)
             kinds.remove(kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anchovies.testing import chaos, endless
+from anchovies.testing import buckets, chaos, endless
 from anchovies.testing.simulator import Violation
 from anchovies.testing.storm import Storm
 
@@ -36,6 +36,23 @@ def test_it_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["simulated"]["fault"] > 0 and told["simulated"]["kill"] > 0
     assert told["rounds"] > 0 and told["kills"] == told["kills, sqlite"] and told["rows exactly once"] > 0
     assert "chaos with seed 5: simulation, sqlite" in said and "histories" in said
+
+
+@pytest.mark.server
+def test_a_bucket_as_the_datastore(capsys: pytest.CaptureFixture[str]) -> None:
+    if reason := buckets.missing("s3"):
+        pytest.skip(reason)
+    assert chaos.main(["--minutes", MINUTES, "--seed", "6", "--only", "s3"]) == 0
+    told, _ = last(capsys)
+    assert told["ok"] and told["kills"] == told["kills, s3"] >= 3 and told["rows exactly once"] > 0
+
+
+def test_without_a_server_it_says_so_and_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "find_spec", lambda name: None)
+    assert chaos.main(["--minutes", MINUTES, "--seed", "7", "--only", "s3,sqlite"]) == 0
+    told, said = last(capsys)
+    assert "without s3: no S3 server: pip install 'moto[server]'" in said
+    assert told["ok"] and "kills, s3" not in told and told["kills, sqlite"] > 0
 
 
 def test_a_storm_that_finds_something_ends_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
