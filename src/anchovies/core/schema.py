@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate, chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID as Uuid
 
 import pyarrow as pa
@@ -41,12 +41,20 @@ def rows_to_batch(rows: Sequence[Row], declared: Mapping[str, ColType] | None = 
     Texts in declared number, date, time and uuid columns are parsed, strictly. Absent keys are null. Raises RowError naming
     column, row (`where["row"]`: `first_row` + offset) and value.
     """
-    declared = declared or {}
-    columns = _columns(rows)
+    return columns_to_batch(_columns(rows), len(rows), declared or {}, first_row=first_row)
+
+
+Values: TypeAlias = Sequence[Any] | pa.Array
+
+
+def columns_to_batch(
+    columns: Mapping[str, Values], count: int, declared: Mapping[str, ColType], *, first_row: int = 0
+) -> pa.RecordBatch:
+    """The same of `count` rows that are columns already: Python values, or texts in an array."""
     names = list(dict.fromkeys([*declared, *columns]))
     if not names:
         raise RowError("rows without any column cannot be kept", hint="yield dicts with at least one key", row=first_row)
-    absent = [None] * len(rows)
+    absent = [None] * count
     made = [_named(name, declared.get(name), columns.get(name, absent), first_row) for name in names]
     schema = schema_of(dict(zip(names, (t for t, _ in made), strict=True)))
     return pa.RecordBatch.from_arrays([array for _, array in made], schema=schema)
@@ -89,10 +97,10 @@ def _checked(rows: Sequence[Row], columns: dict[str, Sequence[Any]]) -> dict[str
     return columns
 
 
-def _named(name: str, want: ColType | None, values: Sequence[Any], first_row: int = 0) -> tuple[ColType, pa.Array]:
+def _named(name: str, want: ColType | None, values: Values, first_row: int = 0) -> tuple[ColType, pa.Array]:
     """The column's type and array; `want` None: the type is inferred."""
     try:
-        return column(values, want)
+        return _texts(values, want) if isinstance(values, pa.Array) else column(values, want)
     except Unfit as e:
         raise row_error(name, want, e, first_row) from None
 
@@ -104,6 +112,12 @@ class _Group:
     have: ColType
     values: Sequence[Any]
     rows: list[int] | None
+
+
+def _texts(values: pa.Array, want: ColType | None) -> tuple[ColType, pa.Array]:
+    """`column` of texts in an array, none of them null; for types that do not take texts apart."""
+    want = want or STR
+    return want, cast(values, STR, want, to_arrow(want))
 
 
 def column(values: Sequence[Any], want: ColType | None) -> tuple[ColType, pa.Array]:

@@ -11,14 +11,17 @@ from anchovies.core.arrow import conform, types_of
 from anchovies.core.clock import Clock, SystemClock
 from anchovies.core.errors import FatalError
 from anchovies.core.schema import Row, rows_to_batch
+from anchovies.core.textrows import TextRows
 from anchovies.core.types import ColType
 from anchovies.core.values import short
 from anchovies.engine.limits import Nudge
 
-MAX_ROWS = 2_000  # few enough that rows are still in the processor's cache when they become columns (measured: 1.5 x)
+MAX_ROWS = 10_000
 MAX_BYTES = 8 << 20
 MAX_SECONDS = 1.0
 _FIRST, _SAMPLE = 16, 64
+_DICTS = 2_000  # few enough that dicts are still in the processor's cache when they become columns (measured: 1.5 x)
+_BLOCK = 256  # of rows that may be put away as text
 
 Mark = tuple[int, tuple[object, ...]]
 TakeActions = Callable[[], Sequence[object]]
@@ -110,7 +113,7 @@ def _other(run: _Run, item: object) -> Iterator[Piece]:
                 yield from run.flush()
     else:
         for data in _batches(item):
-            if run.rows:
+            if run.waiting:
                 yield from run.flush()
             yield from run.pass_on(data)
 
@@ -145,6 +148,8 @@ class _Run:
 
     def __init__(self, types: Mapping[str, ColType], bounds: _Bounds, clock: Clock) -> None:
         self.rows: list[Row] = []
+        self._texts = TextRows(types)  # the rows before them
+        self._plain = True  # as far as is known, the rows of this piece are texts
         self.clock = clock
         self.look_at = 1  # the number of rows at which their size is looked at again
         self.due = float("inf")
@@ -166,34 +171,58 @@ class _Run:
     def mark(self, actions: Sequence[object]) -> None:
         self.begin()
         before: tuple[object, ...] = ()
-        if self._marks and self._marks[-1][0] == len(self.rows):
+        if self._marks and self._marks[-1][0] == self.waiting:
             before = self._marks.pop()[1]
-        self._marks.append((len(self.rows), (*before, *actions)))
+        self._marks.append((self.waiting, (*before, *actions)))
+
+    @property
+    def waiting(self) -> int:
+        return self._texts.count + len(self.rows)
 
     def is_full(self) -> bool:
         """Look at the newest row: every one of the first few, then one of 64 for all of them."""
-        count = len(self.rows)
-        step = 1 if count < _FIRST else _SAMPLE
+        waiting = self.waiting
+        step = 1 if waiting < _FIRST else _SAMPLE
         self._bytes += step * _weight(self.rows[-1])
-        self.look_at = min(count + step, self._bounds.rows)
-        return count >= self._bounds.rows or self._bytes >= self._bounds.bytes
+        if len(self.rows) >= _BLOCK and self._plain:
+            self._put_away()
+        count = len(self.rows)
+        self.look_at = count + min(step, max(1, self._bounds.rows - waiting), max(1, _DICTS - count))
+        return waiting >= self._bounds.rows or count >= _DICTS or self._bytes >= self._bounds.bytes
+
+    def _put_away(self) -> None:
+        """Keep the rows as text; where that cannot be, all rows of this piece are dicts."""
+        self._plain = not self.rows or self._texts.take(self.rows)
+        self.rows[:] = [] if self._plain else [*self._texts.rows(), *self.rows]
+        if not self._plain:
+            self._texts.clear()
 
     def flush(self) -> Iterator[Piece]:
         """What waits, as a piece."""
-        batch = rows_to_batch(self.rows, self._types, first_row=self._passed) if self.rows else None
+        if self._texts.count:
+            self._put_away()
+        batch = None
+        if self._texts.count:
+            batch = self._texts.batch(first_row=self._passed)
+        elif self.rows:
+            batch = rows_to_batch(self.rows, self._types, first_row=self._passed)
         marks = self._reset()
         if batch is not None or marks:
             yield Piece(batch, marks)
 
     def up_to_last_mark(self) -> Iterator[Piece]:
         """What waits up to its last mark; the rows after it are dropped."""
+        self.rows[:0] = self._texts.rows()
+        self._texts.clear()
         del self.rows[self._marks[-1][0] if self._marks else 0 :]
         yield from self.flush()
 
     def _reset(self) -> tuple[Mark, ...]:
         marks = tuple(self._marks)
-        self._passed += len(self.rows)
+        self._passed += self.waiting
         self.rows.clear()
+        self._texts.clear()
+        self._plain = True
         self._marks.clear()
         self.look_at, self._bytes, self.due = 1, 0, float("inf")
         return marks

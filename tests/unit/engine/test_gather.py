@@ -125,6 +125,50 @@ def test_the_law_of_marks(plan: list[tuple[str, int]], max_rows: int, max_bytes:
         assert all(p.rows <= max_rows for p in pieces)
 
 
+cells = st.sampled_from(["a", "", "é", "7"])
+odd = st.sampled_from([None, 7, "\n", "\x1f"])
+
+
+@given(
+    st.lists(st.tuples(cells, st.one_of(cells, cells, cells, odd), st.booleans()), max_size=40),
+    st.integers(1, 20),
+    st.integers(1, 4),
+    st.none() | st.integers(0, 40),
+)
+def test_rows_of_texts_are_put_away_and_still_the_same(
+    plan: list[tuple[str, object, bool]], max_rows: int, block: int, fails_at: int | None
+) -> None:
+    """The pieces are those of the plain road: rows, types and marks; also the whole units before a failure."""
+
+    def source(actions: list[object]) -> Iterator[object]:
+        for i, (n, other, mark) in enumerate(plan):
+            if i == fails_at:
+                raise OSError("the source fails")
+            yield {"n": n, "other": other}
+            if mark:
+                actions.append(i)
+
+    def pieces(block: int) -> tuple[list[Piece], bool]:
+        actions: list[object] = []
+        out: list[Piece] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("anchovies.engine.gather._BLOCK", block)
+            try:
+                out.extend(gather(source(actions), lambda: [actions.pop()] if actions else [], max_rows=max_rows))
+            except OSError:
+                return out, True
+        return out, False
+
+    assert pieces(block) == pieces(1_000)
+
+
+def test_data_in_arrow_come_after_the_texts_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anchovies.engine.gather._BLOCK", 2)
+    table = pa.table({"n": ["2", "3"], "m": ["x", "x"]})
+    pieces = run(lambda _: iter([{"n": "0", "m": "x"}, {"n": "1", "m": "x"}, table]))
+    assert [p.batch.column("n").to_pylist() for p in pieces if p.batch is not None] == [["0", "1"], ["2", "3"]]
+
+
 def test_a_checkpoint_after_every_row_makes_no_tiny_batches() -> None:
     def source(actions: list[object]) -> Iterator[object]:
         for n in range(5000):
