@@ -1,24 +1,22 @@
-"""A datastore that counts what it is asked: each verb is one request of a bucket."""
+"""A datastore that counts what it is asked, each verb as one request of a bucket; and the wire of a real bucket, counted."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from anchovies.store.base import Entry, OsLock, Store
+from anchovies.testing.buckets import Bucket
+from anchovies.testing.proxy import Proxy, Side, _Link
 
 READS, WRITES = ("get", "list"), ("create", "put", "delete")
 
 
-class CountingStore(Store):
-    """`inner`, and what it was asked since `clear()`: `asked` has (verb, key) of all requests, in order.
+class _Asked:
+    """What was asked since `clear()`: `asked` has (verb, key) of all requests, in order."""
 
-    It has no locks and no local files, as a bucket has none; `settle` costs a bucket nothing and is not counted.
-    """
-
-    def __init__(self, inner: Store) -> None:
-        self.inner = inner
-        self.url = inner.url
+    def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
     @property
@@ -35,6 +33,18 @@ class CountingStore(Store):
     def by_kind(self) -> dict[str, int]:
         """How often each (`get lease.json`, `list snap/`, `put data`): the verb and what the key is of, without the anchovy."""
         return dict(Counter(f"{verb} {_what(key)}" for verb, key in self.asked))
+
+
+class CountingStore(_Asked, Store):
+    """`inner`, and what it was asked.
+
+    It has no locks and no local files, as a bucket has none; `settle` costs a bucket nothing and is not counted.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__()
+        self.inner = inner
+        self.url = inner.url
 
     def create(self, key: str, data: bytes) -> None:
         self.asked.append(("create", key))
@@ -58,6 +68,61 @@ class CountingStore(Store):
 
     def try_lock(self, key: str) -> OsLock | None:
         return None
+
+
+class CountingProxy(_Asked, Proxy):
+    """The wire to `bucket`, and every request that went through it, whoever sent it: `bucket.through(proxy.endpoint)`.
+
+    It reads the requests of S3, Azure Blob and Google's XML interface, whose verbs are the same. But for one: Azure's client
+    deletes by a POST whose body says what; that is `("delete", "")`.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        _Asked.__init__(self)
+        Proxy.__init__(self, bucket.port)
+        place = bucket.url.partition("://")[2]
+        self._root = "/".join(["", *bucket.endpoint.split("/")[3:], place]) + "/"
+        self._prefix = place.partition("/")[2]
+        self._heard: dict[int, bytes] = {}
+        self._body: dict[int, int] = {}
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _listen(self, link: _Link, side: Side, data: bytes) -> None:
+        super()._listen(link, side, data)
+        if side == "up":
+            with self._lock:
+                self._hear(link.number, data)
+
+    def _hear(self, number: int, data: bytes) -> None:
+        """Heads of requests, one behind the other, each with a body of the length that it says."""
+        text = self._heard.get(number, b"") + data
+        body = self._body.get(number, 0)
+        while text:
+            body, text = max(0, body - len(text)), text[body:]
+            head, end, rest = text.partition(b"\r\n\r\n")
+            if not end:
+                break
+            body, text = self._ask(head.decode("latin-1")), rest
+        self._heard[number], self._body[number] = text, body
+
+    def _ask(self, head: str) -> int:
+        """Count one request; how long its body is."""
+        first, *lines = head.split("\r\n")
+        method, target, _ = first.split(" ")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        url = urlsplit(target)
+        path = unquote(url.path)
+        key, verb = path.removeprefix(self._root), {"POST": "delete"}.get(method, method.lower())
+        if key == path:  # of the bucket, not of an object
+            prefix = parse_qs(url.query).get("prefix", [""])[0]
+            key, verb = prefix.removeprefix(self._prefix).lstrip("/"), "list" if verb == "get" else verb
+        elif headers.get("if-none-match") == "*" or headers.get("x-goog-if-generation-match") == "0":
+            verb = "create"
+        self.asked.append((verb, key))
+        return int(headers.get("content-length", 0))
 
 
 def _what(key: str) -> str:
