@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 
 comma := ,
 empty :=
-COMMIT_CODE := $(subst $(empty) $(empty),$(comma),$(addprefix */store/,$(addsuffix .py,log follow snapshot lease history state segments ledgers garbage maintain cursors heads)))
+COMMIT_CODE := $(subst $(empty) $(empty),$(comma),$(addprefix */store/,$(addsuffix .py,log follow snapshot lease history state segments ledgers garbage maintain cursors heads))),*/sql/position.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check cover lint types layers docs bench chaos setup reference lock clean
@@ -31,7 +31,7 @@ lint: $(STAMPS)/dev ## ruff: rules and format
 	$(BIN)/ruff format --check .
 
 cover: $(STAMPS)/dev ## every branch of the commit code is taken by a quick test of its own
-	$(PYTEST) tests/unit/store tests/conformance/test_datastores.py tests/sim/test_histories.py -m "not slow" --cov=anchovies.store --cov-branch --cov-report=
+	$(PYTEST) tests/unit/store tests/unit/plugins/sql tests/conformance/test_datastores.py tests/sim/test_histories.py -m "not slow" --cov=anchovies.store --cov=anchovies.plugins.sql --cov-branch --cov-report=
 	$(BIN)/python -m coverage report --skip-covered --show-missing --fail-under=100 --include='$(COMMIT_CODE)'
 
 types: $(STAMPS)/dev ## mypy, strict
