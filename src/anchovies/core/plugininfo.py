@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import pkgutil
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,6 +16,8 @@ from typing import Any
 from anchovies.core.errors import ConfigError
 
 NAMESPACE = "anchovies.plugins"
+#: Python 3.11 may fail with a SystemError ("AST constructor recursion depth") where two threads parse at once
+_PARSING = threading.Lock()
 _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
 
@@ -106,7 +109,9 @@ def read_plugin(name: str, module: str, source: Path | None) -> PluginInfo:
     if source is None:
         return PluginInfo(name, module)
     try:
-        tree = ast.parse(source.read_bytes())
+        text = source.read_bytes()
+        with _PARSING:
+            tree = ast.parse(text)
         said = _literal(tree)
         if said is None:
             doc = (ast.get_docstring(tree) or "").partition("\n")[0]

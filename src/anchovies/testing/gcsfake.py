@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -55,8 +55,7 @@ def gcs_fake(bucket: str) -> Iterator[str]:
     """The endpoint of a server that holds one bucket and asks for no login."""
     held = _Bucket(bucket)
     handler = type("Handler", (_Handler,), {"bucket": held})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="gcs-fake", daemon=True)
     thread.start()
     try:
@@ -67,12 +66,21 @@ def gcs_fake(bucket: str) -> Iterator[str]:
         thread.join(10)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # Python's own five make clients wait for a second when many come at once
+
+
 class _Handler(BaseHTTPRequestHandler):
     """One request: `/bucket?…` lists, `/bucket/key` is an object."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     bucket: _Bucket
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a client that goes away is no news
+            super().handle()
 
     def log_message(self, *args: object) -> None:
         """Tests have no use for it."""
@@ -91,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
+        if body is None:
+            return self._answer(400, _error("IncompleteBody"))
         key, query = self._target()
         if key is None:
             return
@@ -125,6 +135,12 @@ class _Handler(BaseHTTPRequestHandler):
         with self.bucket.turn:
             found = None if "uploadId" in query else self.bucket.objects.pop(key, None)
         self._answer(404 if found is None else 204, b"")
+
+    def _body(self) -> bytes | None:
+        """None: the client did not say all that it had promised; nothing is kept of that."""
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        return body if len(body) == length else None
 
     def _target(self) -> tuple[str | None, dict[str, str]]:
         """The key ("": the bucket) and the query; None when the bucket is not ours, which was answered."""

@@ -25,8 +25,9 @@ class Rule:
 
     `reset` and `cut` end the connection on both sides (RST, FIN); `half-close` ends this direction only; `stall` holds it for
     `seconds`; `throttle` passes on `rate` bytes a second from there. With `after`, bytes are counted from the moment the *other*
-    side has said that, for the `nth` time in all: the answer to a request, byte by byte. `connection` (from 1): only that one.
-    `times`: how often in all; None: always.
+    side has said that, for the `nth` time in all: the answer to a request, byte by byte; with `own`, from behind these words of
+    the side itself: a request from some word of it on. `connection` (from 1): only that one. `times`: how often
+    in all; None: always.
     """
 
     do: Do
@@ -35,6 +36,7 @@ class Rule:
     connection: int | None = None
     after: bytes = b""
     nth: int = 1
+    own: bool = False
     times: int | None = 1
     seconds: float = 3600.0
     rate: int = 1000
@@ -138,6 +140,9 @@ class Proxy:
                 self.connections += 1
                 link = _Link(self.connections, client, server)
                 self._links.append(link)
+            if self._ended.is_set():  # it came while the others were dropped
+                self.drop()
+                return
             for s in (client, server):
                 s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for side in ("up", "down"):
@@ -170,14 +175,18 @@ class Proxy:
         """Rules that wait for a word of this side begin to count, before the word is passed on."""
         with self._lock:
             for rule in self.rules:
-                if rule.side == side or not rule.after or rule.connection not in (None, link.number):
-                    continue
-                before = link.tail[side][1 - len(rule.after) :] if len(rule.after) > 1 else b""
-                said = (before + data).count(rule.after)
-                rule.seen += said
-                if said and rule.seen >= rule.nth:
-                    link.base.setdefault(id(rule), link.passed[rule.side])
+                if (rule.side == side) is rule.own and rule.after and rule.connection in (None, link.number):
+                    self._hear(rule, link, side, data)
             link.tail[side] = (link.tail[side] + data)[-256:]
+
+    def _hear(self, rule: Rule, link: _Link, side: Side, data: bytes) -> None:
+        before = link.tail[side][1 - len(rule.after) :] if len(rule.after) > 1 else b""
+        text, behind = before + data, 0
+        for _ in range(text.count(rule.after)):
+            behind = text.index(rule.after, behind) + len(rule.after)
+            rule.seen += 1
+            if rule.seen >= rule.nth:
+                link.base.setdefault(id(rule), link.passed[rule.side] + (behind - len(before) if rule.own else 0))
 
     def _pass(self, link: _Link, side: Side, data: bytes) -> bool:
         """Pass `data` on as far as the rules let it. False: there is nothing more to pass on this way."""

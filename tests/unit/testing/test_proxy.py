@@ -143,3 +143,11 @@ def test_all_are_dropped(echo: int) -> None:
         proxy.drop()
         with pytest.raises(ConnectionResetError):
             s.recv(1)
+
+
+def test_the_bytes_of_a_request_count_from_a_word_of_its_own(echo: int) -> None:
+    with Proxy(echo, rules=[Rule("cut", "up", 3, after=WORD, nth=2, own=True)]) as proxy:
+        got, ended = talk(proxy, b"one answer!\ntwo answer!\nand no more\n" * 2)
+        assert (got, ended) == (b"one answer!\n", "end") or got == b"", "the second word was passed on, and two bytes of the next"
+        assert proxy.fired == [("cut", 1)]
+        assert talk(proxy, b"answer! answer!\n") == (b"answer! answer!\n", "end")

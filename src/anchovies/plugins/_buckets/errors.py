@@ -11,6 +11,8 @@ Verb = Literal["create", "read", "write", "delete", "list"]
 _STATUS = re.compile(r"status code: (\d{3})|\(code: (\d{3})\)")
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>")
 _NO_BUCKET = frozenset(("NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled", "AllAccessDisabled"))
+#: a refusal of what arrived, not of what was sent: the wire broke off, or changed it
+_ON_THE_WAY = frozenset(("", "RequestTimeout", "IncompleteBody", "BadDigest", "Md5Mismatch", "XAmzContentSHA256Mismatch"))
 #: answers that say nothing about whether the same request will succeed next time
 _PASSING = frozenset((408, 409, 425, 429))
 #: errors by the name of their class without "Error"; obstore says "not found" and "not supported" by classes of Python's own
@@ -50,7 +52,7 @@ class Translator:
         text = str(error)
         status, code = _found(_STATUS, text), _found(_CODE, text)
         said = " ".join(x for x in (status, code) if x)
-        kind = _kind(error, int(status or 0))
+        kind = _kind(error, int(status or 0), code)
         if code in _NO_BUCKET or (kind is NotFound and verb == "list"):
             return ConfigError(f"{self.url}: there is no such bucket ({said})", hint="create it, or mend --datastore", key=key)
         if kind is NotFound and verb in ("read", "delete"):
@@ -65,8 +67,8 @@ class Translator:
         return StoreUnavailable(what, hint="it may pass by itself; else look at the network and at ENDPOINT", key=key)
 
 
-def _kind(error: BaseException, status: int) -> type[AnchovyError]:
-    """By the class; where that is the general one, by the server's answer."""
+def _kind(error: BaseException, status: int, code: str) -> type[AnchovyError]:
+    """By the class; where that is the general one, by the server's answer. A bare 400 did not come from the store behind it."""
     names = (c.__name__.removesuffix("Error") for c in type(error).__mro__)
     kind = next((MEANING[n] for n in names if n in MEANING), StoreUnavailable)
     if kind is not StoreUnavailable:
@@ -75,6 +77,8 @@ def _kind(error: BaseException, status: int) -> type[AnchovyError]:
         return ConfigError
     if status == 404:
         return NotFound
+    if status == 400 and code in _ON_THE_WAY:
+        return StoreUnavailable
     return FatalError if 300 <= status < 500 and status not in _PASSING else StoreUnavailable
 
 

@@ -54,6 +54,8 @@ def test_what_each_class_means(name: str) -> None:
         ("status code: 404 <Code>ContainerNotFound</Code>", "create", ConfigError),
         ("status code: 404", "delete", NotFound),
         ("status code: 400 <Code>InvalidArgument</Code>", "create", FatalError),
+        ("status code: 400 <Code>RequestTimeout</Code>", "create", StoreUnavailable),
+        ("status code: 400 Bad Request", "create", StoreUnavailable),
         ("status code: 409 <Code>OperationAborted</Code>", "create", StoreUnavailable),
         ("status code: 429", "read", StoreUnavailable),
         ("status code: 503 <Code>SlowDown</Code>", "create", StoreUnavailable),
