@@ -176,10 +176,10 @@ class Proxy:
         with self._lock:
             for rule in self.rules:
                 if (rule.side == side) is rule.own and rule.after and rule.connection in (None, link.number):
-                    self._heard(rule, link, side, data)
+                    self._begin(rule, link, side, data)
             link.tail[side] = (link.tail[side] + data)[-256:]
 
-    def _heard(self, rule: Rule, link: _Link, side: Side, data: bytes) -> None:
+    def _begin(self, rule: Rule, link: _Link, side: Side, data: bytes) -> None:
         before = link.tail[side][1 - len(rule.after) :] if len(rule.after) > 1 else b""
         text, behind = before + data, 0
         for _ in range(text.count(rule.after)):
