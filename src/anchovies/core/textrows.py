@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
-from operator import countOf
+from operator import countOf, itemgetter
 from typing import Any
+from weakref import WeakSet
 
 import pyarrow as pa
 
@@ -18,12 +19,12 @@ from anchovies.core.schema import Row, columns_to_batch
 from anchovies.core.types import ColType
 
 _CELL, _LINE = "\x1f", "\n"
-_CELLS, _LINES = _CELL.encode(), _LINE.encode()
+_MARKS = b"\x1f\n\r"  # all that means something to the reader
 _MOST = 1 << 30  # bytes; Arrow counts in 32 bits here
 
 
 class TextRows:
-    """Grows by blocks of rows that are all alike: dicts with the same keys in the same order, and every value a plain str."""
+    """Grows by blocks of rows that are all alike: dicts with the same keys, and every value a plain str."""
 
     def __init__(self, declared: Mapping[str, ColType]) -> None:
         self.count = 0
@@ -71,20 +72,20 @@ def _names_of(row: Row) -> list[str]:
 def _lines_of(rows: Sequence[Row], names: list[str]) -> bytes | None:
     """One line a row, with a separator before and after each value; None where a line would not say the same as its row."""
     count = len(rows)
-    if countOf(map(type, rows), dict) != count or countOf(map(list, rows), names) != count:
+    if countOf(map(type, rows), dict) != count or countOf(map(len, rows), len(names)) != count:
         return None
     cells: list[Any] = [""]
-    for row in rows:
-        cells += row.values()
-        cells.append(_LINE)
     try:
+        for values in map(itemgetter(*names), rows):
+            cells += values
+            cells.append(_LINE)
         text = _CELL.join(cells).encode()
-    except (TypeError, UnicodeEncodeError):
-        return None  # not all of them are texts, or one is none that can be kept
+    except (KeyError, TypeError, UnicodeEncodeError):
+        return None  # other keys, something else than a text, or a text that cannot be kept
     if _enums_differ() and countOf(map(type, cells), str) != len(cells):
         return None
-    whole = text.count(_CELLS) == count * (len(names) + 1) and text.count(_LINES) == count and b"\r" not in text
-    return text if whole else None
+    marks = len(text) - len(text.translate(None, _MARKS))
+    return text if marks == count * (len(names) + 2) else None  # there are no more than were put there
 
 
 def _enums_differ() -> bool:
@@ -95,12 +96,20 @@ def _enums_differ() -> bool:
     classes = list(str.__subclasses__())
     for cls in classes:
         classes += cls.__subclasses__()
-    return any(issubclass(cls, Enum) and not _alike(cls) for cls in classes)
+    return any(_differs(cls) for cls in classes if cls not in _harmless)
 
 
-def _alike(cls: type[Enum]) -> bool:
-    same = all(type(m.value) is str and m.value == str.__str__(m) for m in cls)
-    return same and "_missing_" not in {name for c in cls.__mro__ if c is not Enum for name in vars(c)}
+_harmless: WeakSet[type] = WeakSet()
+
+
+def _differs(cls: type) -> bool:
+    if issubclass(cls, Enum):
+        if any(type(m.value) is not str or m.value != str.__str__(m) for m in cls):
+            return True
+        if "_missing_" in {name for c in cls.__mro__ if c is not Enum for name in vars(c)}:
+            return True  # it makes members of its own, nobody knows which
+    _harmless.add(cls)
+    return False
 
 
 def _columns(lines: bytes, count: int) -> list[pa.Array]:

@@ -240,6 +240,11 @@ class _Run:
 
 def _weight(value: object) -> int:
     """About how many bytes a row, or a value, takes."""
+    if type(value) is dict:
+        try:
+            return 8 + 8 * len(value) + len("".join(value.values()))  # the same as below, for rows of texts
+        except TypeError:
+            pass
     if isinstance(value, str | bytes | bytearray):
         return 8 + len(value)
     if isinstance(value, Mapping):
