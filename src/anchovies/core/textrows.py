@@ -57,10 +57,6 @@ class TextRows:
         assert {len(c) for c in columns} == {self.count}
         return columns_to_batch(dict(zip(self._names, columns, strict=True)), self.count, self._declared, first_row=first_row)
 
-    def clear(self) -> None:
-        self.count = self._size = 0
-        self._names, self._lines = [], []
-
 
 def _names_of(row: Row) -> list[str]:
     """The keys of a row that may be kept as text; none where one look tells that it may not."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ MAX_BYTES = 8 << 20
 MAX_SECONDS = 1.0
 _FIRST, _SAMPLE = 16, 64
 _DICTS = 2_000  # few enough that dicts are still in the processor's cache when they become columns (measured: 1.5 x)
-_BLOCK = 256  # of rows that may be put away as text
+_BLOCK = 128  # of rows that may be put away as text
 
 Mark = tuple[int, tuple[object, ...]]
 TakeActions = Callable[[], Sequence[object]]
@@ -80,6 +81,8 @@ def gather(
             run.mark(actions)
         yield from run.up_to_last_mark()
         raise
+    finally:
+        run.end()
 
 
 def _all(run: _Run, items: Iterable[object], take_actions: TakeActions) -> Iterator[Piece]:
@@ -93,7 +96,9 @@ def _all(run: _Run, items: Iterable[object], take_actions: TakeActions) -> Itera
             rows.append(item)
         else:
             yield from _other(run, item)
-        if (len(rows) >= run.look_at and run.is_full()) or now() >= run.due:
+        if len(rows) >= run.look_at and run.is_full():
+            yield from run.flush_full()
+        elif now() >= run.due:
             yield from run.flush()
     if actions := take_actions():
         run.mark(actions)
@@ -110,9 +115,10 @@ def _other(run: _Run, item: object) -> Iterator[Piece]:
                 raise _not_rows(f"a list whose item {i} is", row)
             run.add(row)
             if len(run.rows) >= run.look_at and run.is_full():
-                yield from run.flush()
+                yield from run.flush_full()
     else:
         for data in _batches(item):
+            yield from run.made()
             if run.waiting:
                 yield from run.flush()
             yield from run.pass_on(data)
@@ -154,6 +160,8 @@ class _Run:
         self.look_at = 1  # the number of rows at which their size is looked at again
         self.due = float("inf")
         self._marks: list[Mark] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._making: tuple[Future[pa.RecordBatch], tuple[Mark, ...]] | None = None  # the piece before this one
         self._types = types
         self._bounds = bounds
         self._bytes = 0
@@ -193,12 +201,47 @@ class _Run:
     def _put_away(self) -> None:
         """Keep the rows as text; where that cannot be, all rows of this piece are dicts."""
         self._plain = not self.rows or self._texts.take(self.rows)
-        self.rows[:] = [] if self._plain else [*self._texts.rows(), *self.rows]
-        if not self._plain:
-            self._texts.clear()
+        if self._plain:
+            self.rows.clear()
+        else:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """What was put away waits as dicts again."""
+        self.rows[:0] = self._texts.rows()
+        self._texts = TextRows(self._types)
+
+    def flush_full(self) -> Iterator[Piece]:
+        """What waits, and the piece before it.
+
+        Texts of a fast source are made columns beside it, and passed on with the next piece: so nothing waits for longer. Where
+        types are declared they are not: a text that does not fit has to stop the source here.
+        """
+        yield from self.made()
+        now, half = self.clock.monotonic(), self._bounds.seconds / 2
+        if self._texts.count:
+            self._put_away()
+        if self._types or self._texts.count < _DICTS or now + half > self.due:
+            yield from self.flush()
+            return
+        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="gather")
+        self._making = self._pool.submit(self._texts.batch), self._reset()
+        self.due = now + half
+
+    def made(self) -> Iterator[Piece]:
+        """The piece that is being made, if there is one; where that fails, nothing comes after it either."""
+        if self._making is not None:
+            piece = Piece(self._making[0].result(), self._making[1])
+            self._making = None
+            yield piece
+
+    def end(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def flush(self) -> Iterator[Piece]:
         """What waits, as a piece."""
+        yield from self.made()
         if self._texts.count:
             self._put_away()
         batch = None
@@ -212,8 +255,7 @@ class _Run:
 
     def up_to_last_mark(self) -> Iterator[Piece]:
         """What waits up to its last mark; the rows after it are dropped."""
-        self.rows[:0] = self._texts.rows()
-        self._texts.clear()
+        self._take_back()
         del self.rows[self._marks[-1][0] if self._marks else 0 :]
         yield from self.flush()
 
@@ -221,7 +263,7 @@ class _Run:
         marks = tuple(self._marks)
         self._passed += self.waiting
         self.rows.clear()
-        self._texts.clear()
+        self._texts = TextRows(self._types)
         self._plain = True
         self._marks.clear()
         self.look_at, self._bytes, self.due = 1, 0, float("inf")

@@ -93,10 +93,7 @@ def test_many_rows_and_long_texts() -> None:
     kept = TextRows({})
     assert kept.take(rows[:2_000]) and kept.take(rows[2_000:])
     assert kept.batch().equals(rows_to_batch(rows))
-    kept.clear()
-    assert kept.count == 0 and kept.rows() == []
-    assert kept.take([{"other": "1", "names": "2"}])
-    assert kept.batch().to_pylist() == [{"other": "1", "names": "2"}]
+    assert kept.rows() == rows
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,13 @@ def test_the_law_of_marks(plan: list[tuple[str, int]], max_rows: int, max_bytes:
         assert all(p.rows <= max_rows for p in pieces)
 
 
+def kept(pieces: list[Piece]) -> list[object]:
+    """The rows and marks of pieces that may be cut in any places, without the open rows at the end of a failed source."""
+    found = flat(pieces)
+    last = max((i for i, x in enumerate(found) if not isinstance(x, str)), default=-1)
+    return found[: last + 1]
+
+
 cells = st.sampled_from(["a", "", "é", "7"])
 odd = st.sampled_from([None, 7, "\n", "\x1f"])
 
@@ -148,18 +155,63 @@ def test_rows_of_texts_are_put_away_and_still_the_same(
             if mark:
                 actions.append(i)
 
-    def pieces(block: int) -> tuple[list[Piece], bool]:
+    def pieces(block: int, dicts: int) -> tuple[list[Piece], bool]:
         actions: list[object] = []
         out: list[Piece] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("anchovies.engine.gather._BLOCK", block)
+            patch.setattr("anchovies.engine.gather._DICTS", dicts)
             try:
                 out.extend(gather(source(actions), lambda: [actions.pop()] if actions else [], max_rows=max_rows))
             except OSError:
                 return out, True
         return out, False
 
-    assert pieces(block) == pieces(1_000)
+    assert pieces(block, 1_000) == pieces(1_000, 1_000)
+    beside, plain = pieces(block, 2), pieces(1_000, 1_000)
+    assert kept(beside[0]) == kept(plain[0]) and beside[1] == plain[1]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of a few rows are made beside the source, too."""
+    monkeypatch.setattr("anchovies.engine.gather._BLOCK", 2)
+    monkeypatch.setattr("anchovies.engine.gather._DICTS", 4)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_piece_that_is_made_beside_the_source_waits_no_longer_than_others() -> None:
+    clock = StandingClock()
+    seen: list[int] = []
+
+    def source() -> Iterator[object]:
+        for n in range(5):
+            clock.at += 0.1
+            yield {"n": str(n), "m": ""}
+        assert seen == []  # the piece of the first four is full
+        clock.at += 0.4
+        yield {"n": "5", "m": ""}
+        assert seen == [4, 2]
+        for n in range(6, 10):
+            clock.at += 0.2
+            yield {"n": str(n), "m": ""}
+        assert seen == [4, 2, 4]  # a slow source: nothing is gained by a delay
+
+    for piece in gather(source(), list, max_rows=4, clock=clock):
+        seen.append(piece.rows)
+    assert seen == [4, 2, 4]
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_passes_after_a_piece_that_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("anchovies.core.textrows._columns", fail)
+    pieces = gather(({"n": str(n), "m": ""} for n in range(12)), lambda: ["mark"], max_rows=4, clock=StandingClock())
+    with pytest.raises(MemoryError):
+        next(pieces)
+    assert list(pieces) == []
 
 
 def test_data_in_arrow_come_after_the_texts_before_them(monkeypatch: pytest.MonkeyPatch) -> None:
