@@ -94,9 +94,9 @@ class CountingProxy(_Asked, Proxy):
         super()._listen(link, side, data)
         if side == "up":
             with self._lock:
-                self._hear(link.number, data)
+                self._follow(link.number, data)
 
-    def _hear(self, number: int, data: bytes) -> None:
+    def _follow(self, number: int, data: bytes) -> None:
         """Heads of requests, one behind the other, each with a body of the length that it says."""
         text = self._heard.get(number, b"") + data
         body = self._body.get(number, 0)
