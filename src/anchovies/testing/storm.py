@@ -179,11 +179,15 @@ class Storm:
     def refused(self, run: Run) -> None:
         """It failed: because of its server, or of a rival, and it says so."""
         try:
-            error = run.result()["err_type"]
+            result = run.result()
         except json.JSONDecodeError:
-            error = "no result"
-        assert error in TROUBLE, f"{error}: {run.said}"
-        self.refusals[error] += 1
+            raise AssertionError(f"no result: {run.said}") from None
+        errors = (
+            {t["err_type"] for t in result["tables"] if t.get("err_type")} if result["err_type"] == "TableFailures" else set()
+        )
+        for error in errors or {result["err_type"]}:
+            assert error in TROUBLE, f"{error}: {run.said}"
+            self.refusals[error] += 1
 
     def calm(self) -> None:
         """Undisturbed runs until everything has arrived."""
