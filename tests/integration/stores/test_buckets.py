@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,15 +16,17 @@ from typing import Any
 
 import pytest
 
+from anchovies.store.lease import read as read_lease
 from anchovies.store.open import open_store
+from anchovies.testing import oracle
 from anchovies.testing.buckets import Bucket, bucket, missing
 from anchovies.testing.testbed import ENTRY, World
 
 KINDS = [pytest.param("s3", marks=pytest.mark.server), pytest.param("az", marks=pytest.mark.server), "gs"]
 CONFIG = "tbls:\n  sales: {path: '/*.csv', unique_by: id, columns: {id: int, what: str}}\n"
 #: a killed session's lease is believed for two seconds, not for a minute
-IMPATIENT = f"from anchovies.store import lease as impatient\nimpatient.TTL = 2.0\n{ENTRY}"
-N = 120
+IMPATIENT = "from anchovies.store import lease as impatient\nimpatient.TTL = 2.0\n"
+N = 600
 
 
 @pytest.fixture
@@ -85,35 +88,61 @@ def test_the_main_job(anchovy: Callable[..., dict[str, Any]], server: Bucket, tm
         assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (len(rows),)
 
 
-@pytest.mark.server
-@pytest.mark.parametrize("server", ["s3"], indirect=True)
-def test_a_killed_downloader_is_taken_over(server: Bucket, tmp_path: Path, seed: int) -> None:
-    """Three processes share nothing but the bucket: one is killed, one goes on where it stopped, one loads all the while."""
+@pytest.mark.parametrize("server", KINDS[:2], indirect=True)
+def test_a_killed_downloader_is_taken_over_on_another_machine(server: Bucket, tmp_path: Path, seed: int) -> None:
+    """Three machines share nothing but the bucket: on one the downloader is killed, on one it goes on where it stopped, and one
+    loads all the while. What a machine is for us is its name, and that it has no lock of another's."""
     with closing(open_store(server.url, server.env)) as store:
-        world = World(
-            tmp_path,
-            seed,
-            {"sqlite": f"sqlite:///{tmp_path}/x.sqlite"},
-            datastore=server.url,
-            env=server.env,
-            opened=lambda: store,
-        )
+        file = {"sqlite": f"sqlite:///{tmp_path}/x.sqlite"}
+        world = World(tmp_path, seed, file, datastore=server.url, env=server.env, opened=lambda: store)
         try:
-            first = world.download(n=N, pace=0.1)
-            end = time.monotonic() + 60
-            while world.slots() < 4:
-                assert time.monotonic() < end and first.code is None, first.said
-                time.sleep(0.02)
-            loading = world.upload("sqlite")
-            assert first.kill(), "it was to be killed in the middle"
-            first.wait()
-            assert loading.wait() == 0, loading.said
-            assert len(world.logged().get("a", [])) < N
-            other = world.download("--if-running", "wait", n=N, entry=IMPATIENT)
-            assert other.wait() == 0, other.said
-            last = world.upload("sqlite")
-            assert last.wait() == 0, last.said
-            world.check_log(N)
-            world.check_database("sqlite", N)
+            take_over(world)
         finally:
             world.close()
+
+
+def take_over(world: World) -> None:
+    first = world.download(n=N, task=N, pace=0.25, entry=on("reef-1"))
+    until(lambda: world.slots() >= 4, first)
+    loading = world.upload("sqlite", "--service", "--interval", "0.1", entry=on("reef-3"))
+    until(lambda: world.slots("to_sqlite") >= 2, first, loading)
+    held = read_lease(world.store, world.home())
+    assert (held.host, held.free, os.getpgid(held.pid)) == ("reef-1", False, first.pid)
+    assert first.kill(), "it was to be killed in the middle"
+    died_at = len(world.records())
+    assert len(world.logged()["a"]) < N
+
+    early = world.download(n=N, task=N, entry=on("reef-2"))
+    assert early.wait() == 0 and early.result()["status"] == "skipped", early.said
+    assert all(word in early.said for word in (held.session, "on reef-1", f"(pid {held.pid})", held.since)), early.said
+    assert len(world.records()) == died_at and read_lease(world.store, world.home()).session == held.session
+
+    late = world.download("--if-running", "wait", small=(), n=N, task=N, entry=IMPATIENT + on("reef-2"))
+    assert late.wait() == 0, late.said
+    lease = read_lease(world.store, world.home())
+    assert (lease.host, lease.free) == ("reef-2", True) and lease.since > held.since
+    loading.signal(signal.SIGTERM)
+    assert loading.wait() == 0, loading.said
+    last = world.upload("sqlite", entry=on("reef-3"))
+    assert last.wait() == 0, last.said
+    world.check_log(N)
+    world.check_database("sqlite", N)
+    world.check_receipts("sqlite", "to_sqlite", N)
+
+    wrote = [(r.writer.host, r.epoch) for r in world.records()]
+    assert wrote == [("reef-1", 1)] * died_at + [("reef-2", 2)] * (len(wrote) - died_at)
+    assert {r.writer.host for r in oracle.records(world.store, world.home("to_sqlite"))} == {"reef-3"}
+
+
+def until(so: Callable[[], bool], *alive: Any) -> None:
+    end = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < end, "it did not come"
+        for run in alive:
+            assert run.code is None, run.said
+        time.sleep(0.02)
+
+
+def on(machine: str) -> str:
+    """An entry on a machine of that name."""
+    return f"import os\nhere = list(os.uname())\nos.uname = lambda: os.uname_result([here[0], {machine!r}, *here[2:]])\n{ENTRY}"
