@@ -22,7 +22,7 @@ OURS = ("ACHVY_", "ANCHY_", "ACHY_", "DATASET_", "XDG_")
 #: CI's stages, first match wins: (stage, pattern of the path below tests/). What nothing matches belongs to `engine`.
 STAGES = [
     ("unit", r"^(unit|architecture)/"),
-    ("docs", r"^(docs|examples)/"),
+    ("docs", r"^(docs|examples)/|^acceptance/main_job/"),  # and the main job, as `make demo` beside them
     ("simulation", r"^sim/|kill_points"),
     ("kills", r"kill|double|chaos|crash"),
     ("stores", r"^conformance/.*(store|buffer|log|file)|^integration/.*store"),
