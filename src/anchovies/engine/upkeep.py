@@ -52,6 +52,16 @@ def forget_consumer(store: Store, home: Home, consumer: str, user: str) -> bool:
     return cursors.forget(store, home, consumer if "/" in consumer else f"{user}/{consumer}")
 
 
+def forget_target(store: Store, home: Home, target: str) -> list[str]:
+    """Take one target (a database that was replaced) off the lists that retention waits for; the uploaders that had it."""
+    return cursors.forget_target(store, home, target)
+
+
+def targets(store: Store, home: Home) -> list[str]:
+    """What the registered readers load into."""
+    return sorted({s.target for c in cursors.read_all(store, home) if c is not None for s in c.seen})
+
+
 def consumers(store: Store, home: Home) -> list[str]:
     """The registered readers, as `user/id`; those that cannot be read are left out."""
     return sorted(c.consumer for c in cursors.read_all(store, home) if c is not None)

@@ -54,6 +54,21 @@ def forget(store: Store, home: Home, consumer: str) -> bool:
     return True
 
 
+def forget_target(store: Store, home: Home, target: str) -> list[str]:
+    """Take one target off the lists of all consumers; who had it. A consumer that still loads it registers it again."""
+    had = []
+    for cursor in read_all(store, home):
+        left = [s for s in cursor.seen if s.target != target] if cursor is not None else []
+        if cursor is None or len(left) == len(cursor.seen):
+            continue
+        had.append(cursor.consumer)
+        if left:
+            write(store, home, Cursor(cursor.consumer, cursor.store, left))
+        else:
+            forget(store, home, cursor.consumer)
+    return sorted(had)
+
+
 def read_all(store: Store, home: Home) -> list[Cursor | None]:
     """Every registered cursor; None for each that cannot be understood."""
     found: list[Cursor | None] = []

@@ -28,14 +28,29 @@ EVERY = 256  # slots after which a writer looks after its own log
 _STAMP = re.compile(r"(\d{16})-")
 
 
+class Holder(msgspec.Struct, frozen=True):
+    """A target for which old data stay: it has `loaded` no more of `tbl`, and `since` is the first commit that it lacks, `at` its
+    time (in microseconds). `ahead`: another target of the consumer's same table has more, so this one was replaced, perhaps."""
+
+    tbl: str
+    consumer: str
+    target: str
+    loaded: int
+    since: int
+    at: int
+    ahead: bool = False
+
+
 class Report(msgspec.Struct):
-    """What it came to. `held_back`: tables whose old data stay, and why; `swept`: what killed writers had left behind."""
+    """What it came to. `held_back`: tables whose old data stay, and why; `holders`: the targets that have yet to load them;
+    `swept`: what killed writers had left behind."""
 
     slot: int = 0
     snapshot: bool = False
     segments: int = 0
     retired: dict[str, int] = {}
     held_back: dict[str, str] = {}
+    holders: list[Holder] = []
     files: int = 0
     bytes: int = 0
     parts: int = 0
@@ -79,7 +94,9 @@ class Maintainer:
         registered = cursors.read_all(self._store, self._home)
         passed = cursors.passed(registered, state.store)
         report.held_back = _reasons(state, registered, passed)
-        upto = self._old_enough(state, passed, self._clock.now_us() - int(retain * 1_000_000))
+        before_us = self._clock.now_us() - int(retain * 1_000_000)
+        report.holders = self._holders(state, registered, before_us) if passed else []
+        upto = self._old_enough(state, passed, before_us)
         if upto:
             w = self._log.writer
             self._log.retire(upto, Note(who=w.session, why=f"kept for {retain:.0f} s, and loaded by all"))
@@ -99,6 +116,23 @@ class Maintainer:
                 if state.retired.get(f.table, 0) < record.slot <= open_.get(f.table, 0):
                     upto[f.table] = record.slot
         return upto
+
+    def _holders(self, state: State, registered: list[cursors.Cursor | None], before_us: int) -> list[Holder]:
+        """Who has not loaded what is old enough to go: nobody but a person knows whether such a target is gone for good."""
+        every = [(c.consumer, seen) for c in registered if c is not None for seen in c.seen]
+        behind = [(who, s) for who, s in every if s.tbl in state.totals and s.slot < state.totals[s.tbl].slot]
+        if not behind:
+            return []
+        missing: dict[tuple[str, str, str], Holder] = {}
+        for record in self._history.records(min(max(s.slot, state.retired.get(s.tbl, 0)) for _, s in behind)):
+            if record.seq > before_us or len(missing) == len(behind):
+                break
+            tables = {f.table for f in record.change.files}
+            for who, s in behind:
+                if s.tbl in tables and record.slot > s.slot:
+                    holder = Holder(s.tbl, who, s.target, s.slot, record.slot, record.seq, _is_ahead(every, who, s))
+                    missing.setdefault((s.tbl, who, s.target), holder)
+        return [missing[key] for key in sorted(missing)]
 
     # --- what snapshots have left behind ---
 
@@ -122,9 +156,16 @@ class Maintainer:
         return removed
 
 
+def _is_ahead(every: list[tuple[str, cursors.Seen]], consumer: str, seen: cursors.Seen) -> bool:
+    """Whether the consumer has more of the same table in another database."""
+    name = seen.target.rpartition("@")[0]
+    mine = [s for who, s in every if who == consumer and s.tbl == seen.tbl and s.target.rpartition("@")[0] == name]
+    return any(s.slot > seen.slot for s in mine)
+
+
 def _reasons(state: State, registered: list[cursors.Cursor | None], passed: dict[str, int]) -> dict[str, str]:
     if any(c is None for c in registered):
         return dict.fromkeys(state.totals, "a cursor in $log/cursors cannot be read; delete it, its reader writes it anew")
-    if any(c is not None and c.store != state.store for c in registered):
-        return dict.fromkeys(state.totals, "a registered reader knows another log; run it, or --forget-consumer")
+    if other := sorted(c.consumer for c in registered if c is not None and c.store != state.store):
+        return dict.fromkeys(state.totals, f"{other[0]} knows another log; run it, or --forget-consumer {other[0]}")
     return {tbl: "no reader is registered for it" for tbl in state.totals if tbl not in passed}

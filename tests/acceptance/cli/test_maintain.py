@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,29 @@ def test_an_uploader_that_is_gone_is_forgotten(sea) -> None:  # type: ignore[no-
     assert "no uploader 'wx' is registered" in said and "me/w" in said
     assert "forgotten" in sea.maintain("--forget-consumer", "w")
     assert "none is registered" in sea.maintain("--forget-consumer", "w", code=2)
+
+
+def test_a_database_that_was_replaced_is_named_and_forgotten_as_it_is_told(sea, anchovy) -> None:  # type: ignore[no-untyped-def]
+    sea.down()
+    sea.up()
+    (sea.folder / "w.db").rename(sea.folder / "old.db")  # it stays, so its inode is not given out again
+    sea.down()
+    sea.up()
+    assert sea.rows() == list(range(1, 21))
+    held = json.loads(sea.maintain("--retain", "0s", "--json"))["holders"]
+    assert [(h["consumer"], h["loaded"], h["since"], h["ahead"]) for h in held] == [("me/w", 1, 2, True)]
+    said = sea.maintain("--retain", "0s")
+    assert "kept       numbers, from commit 2 of " in said and "me/w has loaded no more than commit 1" in said
+    assert "it has more in another database" in said
+    command = shlex.split(said.partition("gone for good: ")[2].splitlines()[0])
+    assert command[:2] == ["anchovy", "maintain"]
+    assert "nothing is kept for it any more" in anchovy.ok(*command[1:]).stdout
+    done = json.loads(sea.maintain("--retain", "0s", "--json"))
+    assert done["holders"] == [] and len(sea.data()) == 0
+    assert "no uploader has registered the target" in sea.maintain("--forget-target", "num__me.numbers@0:0", code=2)
+    sea.down()
+    sea.up()
+    assert sea.rows() == list(range(1, 31))
 
 
 def test_a_reset_is_a_record_with_who_and_why(sea) -> None:  # type: ignore[no-untyped-def]

@@ -223,6 +223,50 @@ def test_what_is_young_stays(new_log: New, store: MemoryStore, home: Home, maint
     assert maintain(retain=DAY).retired == {"t": 1}
 
 
+def test_who_holds_back_is_named_with_what_it_lacks(
+    new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report], clock
+) -> None:
+    """A database file that was replaced: its uploader has the new one, and the old one stays on the list."""
+    log, began = new_log(), []
+    for tbls in (("t", "u"), ("u",), ("t",), ("t",)):
+        began.append(clock.us)
+        commit(log, store, *tbls)
+        clock.us += int(DAY * 1e6)
+    old, new, other = Seen("t", "db.t@1:7", 1, ""), Seen("t", "db.t@1:8", 4, ""), Seen("u", "db.u@1:8", 0, "")
+    cursors.write(store, home, Cursor("me/w", log.state.store, [old, new, other, Seen("gone", "db.gone@1:8", 0, "")]))
+    report = maintain(retain=1.5 * DAY)
+    assert report.retired == {"t": 1}
+    held = [(h.tbl, h.consumer, h.target, h.loaded, h.since, h.ahead) for h in report.holders]
+    assert held == [("t", "me/w", "db.t@1:7", 1, 3, True), ("u", "me/w", "db.u@1:8", 0, 1, False)]
+    assert [abs(h.at - began[h.since - 1]) < DAY * 1e6 for h in report.holders] == [True, True]
+    assert maintain(retain=3.5 * DAY).holders == [h for h in report.holders if h.tbl == "u"], "the rest is too young to go"
+    assert cursors.forget_target(store, home, old.target) == ["me/w"]
+    assert cursors.forget_target(store, home, old.target) == []
+    assert maintain(retain=0.5 * DAY).retired == {"t": 4}
+    assert [h.tbl for h in maintain(retain=0).holders] == ["u"]
+    for target in (new.target, other.target, "db.gone@1:8"):
+        assert cursors.forget_target(store, home, target) == ["me/w"]
+    assert cursors.read(store, home, "me/w") is None, "a consumer without targets is no consumer"
+
+
+def test_who_lacks_only_what_is_young_holds_nothing(
+    new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report], clock
+) -> None:
+    log = new_log()
+    commit(log, store)
+    clock.us += int(2 * DAY * 1e6)
+    commit(log, store)
+    seen(store, home, log, "me/db", t=1)
+    report = maintain(retain=DAY)
+    assert report.retired == {"t": 1} and report.holders == []
+
+
+def test_a_cursor_that_nobody_understands_is_no_target(store: MemoryStore, home: Home) -> None:
+    store.put(home.cursor("me/old"), b"rubbish")
+    assert cursors.forget_target(store, home, "db.t@1:7") == []
+    assert store.get(home.cursor("me/old")) == b"rubbish"
+
+
 @pytest.mark.parametrize("bad", [b"rubbish", None])
 def test_a_reader_that_nobody_understands_holds_all_back(
     new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report], clock, bad: bytes | None
