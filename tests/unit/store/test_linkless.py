@@ -103,7 +103,7 @@ def test_folders_sort_among_files_as_keys_do(root: Path) -> None:
         assert [e.key for e in store.list("u/", after)] == [n for n in sorted(names) if n > after]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EINTR])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.EINTR])
 @pytest.mark.parametrize("verb", ["create", "put", "delete"])
 def test_every_system_call_may_fail(tmp_path: Path, verb: str, code: int) -> None:
     nth = 0
@@ -130,6 +130,66 @@ def test_every_system_call_may_fail(tmp_path: Path, verb: str, code: int) -> Non
         store.put("u/slot", b"later")
         assert linked(root).get("u/slot") == b"later"
     assert nth > 10
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EINTR])
+@pytest.mark.parametrize("verb", ["get", "list", "settle"])
+def test_every_system_call_of_a_read_may_fail(tmp_path: Path, verb: str, code: int) -> None:
+    """An error, or the right answer: never another one."""
+    root, nth = tmp_path / "root", 0
+    linkless(root).create("u/slot", b"old")
+    while True:
+        nth += 1
+        disk = LinklessDisk(nth, code)
+        store = LocalStore(str(root), disk=disk)
+        try:
+            if verb == "list":
+                assert [(e.key, e.size) for e in store.list("u/")] == [("u/slot", 3)]
+            elif verb == "get":
+                assert store.get("u/slot") == b"old"
+            else:
+                store.settle("u/slot")
+        except NotFound:
+            raise AssertionError(f"call {nth}: what cannot be read is not missing: {disk.ops[-1]}") from None
+        except AnchovyError:
+            assert disk.hit
+        assert disk.open_descriptors == 0, disk.ops[-3:]
+        if not disk.hit:
+            break
+    assert nth > 3
+
+
+def test_short_writes_are_continued(root: Path) -> None:
+    disk = LinklessDisk(short=True)
+    store = LocalStore(str(root), disk=disk)
+    store.create("k", b"many bytes")
+    assert store.get("k") == b"many bytes" and disk.open_descriptors == 0
+    store.put("k", b"other bytes")
+    assert linked(root).get("k") == b"other bytes"
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_no_fsync_is_tried_twice(root: Path, nth: int) -> None:
+    """After a failed fsync the kernel may have thrown the pages away, so a second one that succeeds says nothing."""
+    linkless(root).create("u/seed", b"x")
+    disk = LinklessDisk(nth, errno.EIO, only="fsync")
+    with pytest.raises(AnchovyError):
+        LocalStore(str(root), disk=disk).create("u/slot", b"x")
+    synced = [p for c, p in disk.ops if c == "fsync"]
+    assert synced.count(synced[nth - 1]) == 1
+    assert disk.open_descriptors == 0
+
+
+def test_what_is_created_is_on_the_disk_before_it_has_its_name(root: Path) -> None:
+    disk = LinklessDisk()
+    LocalStore(str(root), disk=disk).create(KEY, b"x")
+    ops = disk.ops
+    written = next(p for c, p in ops if c == "write")
+    inside = next(i for i, (c, p) in enumerate(ops) if c == "rename" and p.endswith(BYTES))
+    named = ops.index(("rename", f"{root}/{KEY}"))
+    assert ops.index(("fsync", written)) < inside, "its bytes"
+    assert ("fsync", os.path.dirname(ops[inside][1])) in ops[inside:named], "its folder"
+    assert ("fsync", os.path.dirname(f"{root}/{KEY}")) in ops[named:], "its name"
 
 
 def test_a_link_is_not_followed_into_an_object(root: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_settle_syncs_the_folder_each_time(root: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["create", "put"])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.EINTR])
 def test_every_system_call_may_fail(tmp_path: Path, verb: str, code: int) -> None:
     """A clean error, no half object, no temporary file, no leaked descriptor, and it works when the fault is over."""
     nth = 0

@@ -261,6 +261,17 @@ def test_who_lacks_only_what_is_young_holds_nothing(
     assert report.retired == {"t": 1} and report.holders == []
 
 
+def test_who_lacks_no_more_than_the_last_commit_is_named(
+    new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report], clock
+) -> None:
+    log = new_log()
+    commit(log, store)
+    commit(log, store)
+    seen(store, home, log, "me/db", t=1)
+    clock.us += int(2 * DAY * 1e6)
+    assert [(h.loaded, h.since, h.ahead) for h in maintain(retain=DAY).holders] == [(1, 2, False)]
+
+
 def test_a_cursor_that_nobody_understands_is_no_target(store: MemoryStore, home: Home) -> None:
     store.put(home.cursor("me/old"), b"rubbish")
     assert cursors.forget_target(store, home, "db.t@1:7") == []
