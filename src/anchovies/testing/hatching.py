@@ -5,6 +5,7 @@ It must have no thread when it forks. So it loads no pyarrow, which starts one; 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -22,6 +23,7 @@ def main() -> None:
         import_module(name)
     if len(os.listdir("/proc/self/task")) > 1:
         raise RuntimeError(f"one of these has started a thread: {' '.join(sys.argv[1:])}")
+    gc.freeze()
     bell, ring = os.pipe()
     os.set_blocking(ring, False)
     signal.signal(signal.SIGCHLD, lambda signum, frame: None)

@@ -131,6 +131,7 @@ class Hatchery:
         )
         self._born: queue.Queue[int | None] = queue.Queue()
         self._ended: dict[int, int] = {}
+        self._turn = threading.Lock()
         self._ear = threading.Thread(target=self._listen, name="hatchery", daemon=True)
         self._ear.start()
 
@@ -148,11 +149,12 @@ class Hatchery:
     def start(self, argv: list[str], entry: str, cwd: Path, env: Mapping[str, str], out: Path) -> Forked:
         """What `python -c entry argv…` does, but for the time it takes."""
         egg = {"argv": argv, "entry": entry, "cwd": str(cwd), "env": dict(env), "out": str(out)}
-        out.with_suffix(".err").touch()
-        out.touch()
+        out.with_suffix(".err").write_bytes(b"")
+        out.write_bytes(b"")
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(egg) + "\n")
-        pid = self._born.get(timeout=30)
+        with self._turn:  # or two threads would take each other's child
+            self._process.stdin.write(json.dumps(egg) + "\n")
+            pid = self._born.get(timeout=30)
         if pid is None:
             raise RuntimeError(f"the hatchery has ended: {self._process.wait()}")
         return Forked(pid, out, self._ended)

@@ -25,7 +25,10 @@ CONFIG = "tbls:\n  a: {unique_by: i}\n  b: {unique_by: i, write: merge}\n  plain
 SCHEMA = "oracle__t"
 HISTORIES = ("a", "plain")  # tables with `_seq` and `_del`
 #: What a hatchery of such processes loads: whatever a run needs, but for pyarrow.
-MODULES = ("anchovies.cli.start", "anchovies.engine.api", "anchovies.cli.screen", "duckdb", "psycopg", "sqlite3")
+MODULES = (
+    "anchovies.cli.start", "anchovies.cli.screen", "anchovies.engine.api", "anchovies.store.faultpoints",
+    "anchovies.store.maintain", "duckdb", "psycopg", "sqlite3",
+)  # fmt: skip
 
 #: Waits until its standard input closes, so that several start at one moment; `--no-lease` takes politeness away.
 ENTRY = """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from anchovies.testing.faultmatrix import Matrix
 from anchovies.testing.postgres import missing, postgres
 from anchovies.testing.testbed import SCHEMA, World
 
@@ -61,3 +65,19 @@ def until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def matrix(hatchery: Any) -> Iterator[Callable[..., Matrix]]:
+    """`matrix(url, files)`; its folders lie in memory where that can be, since a killed process needs no disk."""
+    made: list[Matrix] = []
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=base, prefix="anchovies-") as folder:
+
+        def make(url: str = "", files: dict[str, str] | None = None) -> Matrix:
+            made.append(Matrix(Path(folder), hatchery, url, files))
+            return made[0]
+
+        yield make
+        for m in made:
+            m.close()

@@ -6,22 +6,10 @@ Which points a scenario comes to is found out by running it; the whole matrix fa
 
 from __future__ import annotations
 
-import ast
-import itertools
 import os
 import random
-import shutil
-import signal
-import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from queue import Queue
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -35,17 +23,15 @@ from anchovies.core.types import parse_type
 from anchovies.store.buffers import buffer_named
 from anchovies.store.datafile import read_file, write_file
 from anchovies.store.disk import Disk
-from anchovies.store.faultpoints import POINTS
 from anchovies.store.follow import Reader
 from anchovies.store.keys import Home
 from anchovies.store.lease import LeaseInfo
 from anchovies.store.local import TMP, LocalStore
 from anchovies.store.log import Log
 from anchovies.store.record import Change, Checkpoints, CheckpointValue, Writer
-from anchovies.testing.forks import Forks
+from anchovies.testing.faultmatrix import Matrix, N, Place, Scenario, registered, run_cases
 
-SRC = Path(__file__).resolve().parents[3] / "src"
-N, SLOTS, RETIRED = 14, 1030, 500
+SLOTS, RETIRED = 1030, 500
 HOME = Home("t", "oracle")
 
 #: A source of acknowledgements, and one with a ledger so large that its record needs a manifest and its snapshot needs parts.
@@ -108,69 +94,6 @@ class QuickDisk(Disk):
 
     def fsync(self, fd: int) -> None:
         return
-
-
-@dataclass
-class Place:
-    """A folder with a datastore and a database, and the processes that are run there."""
-
-    world: Any
-    forks: Forks
-    kind: str = "sqlite"
-    runs: Iterator[int] = field(default_factory=itertools.count)
-
-    @property
-    def folder(self) -> Path:
-        found: Path = self.world.folder
-        return found
-
-    def run(self, *args: str, fault: str = "", code: str = "", n: int = N) -> tuple[int, str]:
-        """(exit code, what it said)."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith("ACHVY_")}
-        env |= {"ACHVY_HOME": str(self.world.root), "ORACLE_N": str(n), "ORACLE_TASK": str(n), "ACHVY_FAULT": fault}
-        env |= {"ACHVY_CNXN__DB__URL": self.world.urls[self.kind], "ACHVY_CNXN__PATH": str(self.folder / "inbox")}
-        env["PYTHONPATH"] = str(self.folder)
-        out = self.folder / f"run{next(self.runs)}.out"
-        full = [*args, "--user", "t", "--json"] if args else []
-        found = self.forks.run(full, self.folder, env, out, f"import sys\nsys.path.insert(0, '')\n{code}")
-        return found, out.with_suffix(".err").read_text() + out.read_text()
-
-    def download(self, *args: str, operator: str = "./oracle.py:Ints", **more: Any) -> tuple[int, str]:
-        config = {"./oracle.py:Ints": "tables.yaml", "files.CsvDownloader": "files.yaml"}.get(operator)
-        which = ["-op", operator, "-i", "oracle", *(("--config-file", config) if config else ())]
-        small = () if operator.endswith("Ledgered") else ("--commit-bytes", "1")
-        return self.run("start", *which, *small, *args, **more)
-
-    def upload(self, *upstreams: str, **more: Any) -> tuple[int, str]:
-        names = [x for u in upstreams or ("oracle",) for x in ("-U", u)]
-        return self.run("start", "-op", "sql.Uploader", "-i", f"to_{self.kind}", *names, **more)
-
-    def settled(self, act: Callable[[], tuple[int, str]]) -> None:
-        """Undisturbed runs until one says that it was not kept out by what is still dying."""
-        for _ in range(10):
-            code, said = act()
-            assert code == 0, said
-            if '"skipped"' not in said:
-                break
-        store = LocalStore(str(self.world.root))
-        store.sweep()
-        assert not (self.world.root / TMP).exists() or os.listdir(self.world.root / TMP) == []
-
-    def numbers(self, table: str = "ints") -> list[int]:
-        return [i for i, _ in self.world.logged().get(table, [])]
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """`prepare`d once and copied (or anew each time: `fresh`), `act`ed with a fault, then acted again until it is `right`."""
-
-    name: str
-    act: Callable[[Place, str], tuple[int, str]]
-    right: Callable[[Place], None]
-    prepare: Callable[[Place], object] = lambda place: None
-    fresh: bool = False
-    kind: str = "sqlite"
-    always: tuple[str, ...] = ()  # beginnings of points that are hit here even if they were elsewhere
 
 
 def right_log(place: Place, n: int = N, ends: tuple[int, ...] = ()) -> None:
@@ -350,133 +273,8 @@ SCENARIOS = (
 BY_NAME = {s.name: s for s in SCENARIOS}
 
 
-class Matrix:
-    """Runs cases, several at once, each in a folder of its own."""
-
-    def __init__(self, world_cls: Any, folder: Path, url: str, workers: int = 2) -> None:
-        self._world_cls, self._folder, self._url = world_cls, folder, url
-        self._numbers = itertools.count()
-        self._turn, self._server = threading.Lock(), threading.Lock()
-        self._templates: dict[str, Path] = {}
-        self._making = {s.name: threading.Lock() for s in SCENARIOS}
-        self.free: Queue[Forks] = Queue()
-        self.all = [Forks() for _ in range(workers)]
-        for forks in self.all:
-            self.free.put(forks)
-        self.pool = ThreadPoolExecutor(workers)
-        self.hit: dict[str, set[str]] = {"kill": set(), "raise": set(), "stall": set()}
-        self.cases = 0
-        self.seconds: Counter[str] = Counter()
-
-    def close(self) -> None:
-        self.pool.shutdown()
-        for forks in self.all:
-            forks.__exit__(None, None, None)
-
-    @contextmanager
-    def place(self, scenario: Scenario) -> Iterator[Place]:
-        with self._turn:
-            number = next(self._numbers)
-        forks = self.free.get()
-        folder = self._folder / f"case{number}"
-        lock = self._server if scenario.kind == "postgres" else threading.Lock()  # one schema there
-        try:
-            with lock:
-                if not scenario.fresh:
-                    shutil.copytree(self._template(scenario, forks), folder)
-                place = self._at(folder, scenario, forks)
-                if scenario.fresh:
-                    scenario.prepare(place)
-                if scenario.kind == "postgres":
-                    self._empty()
-                yield place
-        finally:
-            self.free.put(forks)
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _at(self, folder: Path, scenario: Scenario, forks: Forks) -> Place:
-        folder.mkdir(exist_ok=True)
-        urls = {"sqlite": f"sqlite:///{folder}/x.sqlite", "duckdb": f"duckdb:///{folder}/x.duckdb", "postgres": self._url}
-        world = self._world_cls(folder, 0, urls)
-        (folder / "more.py").write_text(MORE)
-        return Place(world, forks, scenario.kind)
-
-    def _template(self, scenario: Scenario, forks: Forks) -> Path:
-        with self._making[scenario.name]:
-            if scenario.name not in self._templates:
-                folder = self._folder / f"template-{scenario.name}"
-                scenario.prepare(self._at(folder, scenario, forks))
-                self._templates[scenario.name] = folder
-            return self._templates[scenario.name]
-
-    def _empty(self) -> None:
-        import psycopg
-
-        with psycopg.connect(self._url, autocommit=True) as pg:
-            pg.execute(b"DROP SCHEMA IF EXISTS oracle__t CASCADE")
-
-    def points(self, scenario: Scenario) -> Counter[str]:
-        """How often an undisturbed run comes to each point."""
-        with self.place(scenario) as place:
-            code, said = scenario.act(place, "*:trace@0")
-            assert code == 0, said
-            return Counter(line.split()[2][:-1] for line in said.splitlines() if line.startswith("fault point "))
-
-    def case(self, scenario: Scenario, points: list[str], action: str, nth: int = 1) -> str | None:
-        """What is wrong after `action` at `points`; None: nothing."""
-        told = f"{scenario.name}: {action}@{nth} at {', '.join(points)}"
-        began = time.monotonic()
-        try:
-            with self.place(scenario) as place:
-                code, said = scenario.act(place, ",".join(f"{p}:{action}@{nth}" for p in points))
-                for point in points:
-                    assert f"fault point {point}: {action}\n" in said, f"{point} was not hit (exit {code}): {said}"
-                want = {"kill": {-signal.SIGKILL}, "raise": {0, 1}, "stall": {0}}[action]
-                assert code in want, f"exit {code}: {said}"
-                assert "Traceback" not in said or scenario.name == "maintain", said
-                scenario.right(place)
-        except Exception as e:
-            return f"{told}: {type(e).__name__}: {str(e)[-1500:]}"
-        with self._turn:
-            self.cases += 1
-            self.seconds[scenario.name] += time.monotonic() - began
-            self.hit[action].update(points)
-        return None
-
-
-@pytest.fixture
-def matrix(world, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Matrix]]:  # type: ignore[no-untyped-def]
-    """`matrix(url)`; its folders lie in memory where that can be, since a killed process needs no disk."""
-    made: list[Matrix] = []
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base, prefix="anchovies-") as folder:
-
-        def make(url: str = "") -> Matrix:
-            made.append(Matrix(type(world), Path(folder), url))
-            return made[0]
-
-        yield make
-        for m in made:
-            m.close()
-
-
-def run_cases(matrix: Matrix, cases: list[tuple[Scenario, list[str], str, int]]) -> list[str]:
-    futures = [matrix.pool.submit(matrix.case, *case) for case in cases]
-    return [wrong for f in futures if (wrong := f.result())]
-
-
-def registered() -> set[str]:
-    """Every point that the code has."""
-    found = set(POINTS)
-    for path in SRC.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "fault" and isinstance(node.args[0], ast.Constant):
-                found.add(node.args[0].value)
-    return found
-
-
-def test_some_points(matrix: Callable[[str], Matrix], seed: int, notes: list[str]) -> None:
-    m, rnd = matrix(""), random.Random(seed)
+def test_some_points(matrix: Callable[..., Matrix], seed: int, notes: list[str]) -> None:
+    m, rnd = matrix(files={"more.py": MORE}), random.Random(seed)
     picked = []
     for name in ("fresh", "upload-sqlite"):
         points = sorted(m.points(BY_NAME[name]))
@@ -489,8 +287,8 @@ def test_some_points(matrix: Callable[[str], Matrix], seed: int, notes: list[str
 @pytest.mark.slow
 @pytest.mark.server
 @pytest.mark.timeout(600)
-def test_every_point_with_every_action(matrix: Callable[[str], Matrix], database: str, notes: list[str]) -> None:
-    m, began = matrix(database), time.monotonic()
+def test_every_point_with_every_action(matrix: Callable[..., Matrix], database: str, notes: list[str]) -> None:
+    m, began = matrix(database, {"more.py": MORE}), time.monotonic()
     traced = dict(zip(BY_NAME, m.pool.map(m.points, SCENARIOS), strict=True))
     unknown = set().union(*traced.values()) - registered()
     assert not unknown, f"points that nobody registered: {unknown}"
