@@ -143,7 +143,7 @@ def _editor(given: Given, why: str) -> Any:
     """What edits are made with; loaded only for them."""
     s = given.settings
     edits, record = import_module("anchovies.engine.edits"), import_module("anchovies.store.record")
-    note = record.Note(who=edits.who_edits(given.env), why=why)
+    note = record.Note(who=edits.who_edits(given.env), why=say.redactor()(why))
     return edits.Editor(open_store(s.datastore, given.env), Home(s.user, s.id), note)
 
 

@@ -269,7 +269,7 @@ class Flow:
             if rows := self.pipes[name].due_rows():
                 found[name] = {"rows": rows, "kept": sum(f.rows for f in mine), "rejected": 0}
         if self._due.said:
-            found.setdefault(self._name, {})["sources"] = list(self._due.said)
+            found.setdefault(self._name, {})["sources"] = self._s.redact(list(self._due.said))
         return found
 
     def _fail(self, error: BaseException) -> None:

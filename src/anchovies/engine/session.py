@@ -171,6 +171,7 @@ class SessionRun:
             listener=self._hear,
             outside=Outside(lambda: self.log.state),
             outbox=Outbox(self.log),
+            redact=self.redact.deep,
             on_commit=self._committed,
             remembered=self.remembered,
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from anchovies.core.clock import Clock, SystemClock
+from anchovies.core.env import Redactor
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.engine.edits import edit_log, who_edits
 from anchovies.store import cursors
@@ -71,6 +72,6 @@ def reset(store: Store, home: Home, why: str, env: Mapping[str, str]) -> Record:
     """Fence every session of the anchovy. For a person who has mended or brought back a datastore."""
     log = edit_log(store, home, SystemClock(), SystemIds())
     log.load()
-    record = log.reset(Change(note=Note(who=who_edits(env), why=why)))
+    record = log.reset(Change(note=Note(who=who_edits(env), why=Redactor.of(env)(why))))
     log.finish()
     return record

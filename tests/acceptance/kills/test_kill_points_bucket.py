@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
 
 import msgspec
 import pytest
@@ -32,7 +31,8 @@ from anchovies.store.lease import LeaseInfo
 from anchovies.store.open import open_store
 from anchovies.testing import oracle
 from anchovies.testing.buckets import Bucket, bucket, missing
-from anchovies.testing.forks import Forks
+from anchovies.testing.faultmatrix import MAIN
+from anchovies.testing.processes import Hatchery
 from anchovies.testing.testbed import World
 
 pytestmark = [pytest.mark.server, pytest.mark.stage("stores")]
@@ -70,7 +70,7 @@ class Case:
     """A datastore of its own in the bucket, and the processes that run on it."""
 
     world: World
-    forks: Forks
+    hatchery: Hatchery
     there: Bucket
     store: Store
 
@@ -86,8 +86,8 @@ class Case:
         counting = ["-op", "./oracle.py:Ints", "--config-file", "tables.yaml", "--commit-bytes", "1", "-e", "ints", "-e", "plain"]
         which = ["-op", "./ledgered.py:Ledgered"] if self.ledger else counting
         args = ["start", *which, "-i", "oracle", "--user", "t", "--json"]
-        code = self.forks.run(args, self.world.folder, env, out, IMPATIENT + (SMALL if self.ledger else ""))
-        return code, out.with_suffix(".err").read_text() + out.read_text()
+        run = self.hatchery.start(args, IMPATIENT + (SMALL if self.ledger else "") + MAIN, self.world.folder, env, out)
+        return run.wait(), run.said
 
     def finish(self) -> None:
         """Undisturbed runs make it whole."""
@@ -105,13 +105,9 @@ class Case:
 class Matrix:
     """Runs cases on one server, several at once."""
 
-    def __init__(self, folder: Path, server: Bucket) -> None:
-        self._folder, self._server = folder, server
+    def __init__(self, folder: Path, server: Bucket, hatchery: Hatchery) -> None:
+        self._folder, self._server, self._hatchery = folder, server, hatchery
         self._numbers = itertools.count()
-        self._free: Queue[Forks] = Queue()
-        self._all = [Forks() for _ in range(WORKERS)]
-        for forks in self._all:
-            self._free.put(forks)
         self._turn = threading.Lock()
         self.pool = ThreadPoolExecutor(WORKERS)
         self.before: dict[str, dict[str, bytes]] = {"fresh": {}}
@@ -119,13 +115,11 @@ class Matrix:
 
     def close(self) -> None:
         self.pool.shutdown()
-        for forks in self._all:
-            forks.__exit__(None, None, None)
 
     def _with(self, scenario: str, act: Callable[[Case], None]) -> None:
         with self._turn:
             number = next(self._numbers)
-        there, folder, forks = self._server.below(f"case-{number}"), self._folder / f"case{number}", self._free.get()
+        there, folder = self._server.below(f"case-{number}"), self._folder / f"case{number}"
         folder.mkdir()
         try:
             with closing(open_store(there.url, there.env)) as store:
@@ -133,9 +127,8 @@ class Matrix:
                     store.put(key, data)
                 world = World(folder, 0, {}, datastore=there.url, env=there.env, opened=lambda: store, tables=TABLES)
                 (folder / "ledgered.py").write_text(LEDGERED)
-                act(Case(world, forks, there, store, ledger=scenario in ("ledger", "long-record")))
+                act(Case(world, self._hatchery, there, store, ledger=scenario in ("ledger", "long-record")))
         finally:
-            self._free.put(forks)
             shutil.rmtree(folder, ignore_errors=True)
 
     def prepare(self) -> None:
@@ -196,12 +189,12 @@ class Matrix:
 
 
 @pytest.fixture
-def matrix() -> Iterator[Matrix]:
+def bucket_matrix(hatchery: Hatchery) -> Iterator[Matrix]:
     if reason := missing("s3"):
         pytest.skip(reason)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with bucket("s3") as server, tempfile.TemporaryDirectory(dir=base, prefix="anchovies-") as folder:
-        made = Matrix(Path(folder), server)
+        made = Matrix(Path(folder), server, hatchery)
         try:
             made.prepare()
             yield made
@@ -209,16 +202,17 @@ def matrix() -> Iterator[Matrix]:
             made.close()
 
 
-def test_some_points(matrix: Matrix, seed: int) -> None:
+def test_some_points(bucket_matrix: Matrix, seed: int) -> None:
     rnd = random.Random(seed)
-    points = sorted(matrix.points("taken-over"))
+    points = sorted(bucket_matrix.points("taken-over"))
     cases = [("taken-over", [p], rnd.choice(["kill", "kill", "raise"]), 1) for p in rnd.sample(points, 4)]
-    matrix.run([*cases, ("fresh", ["slot.create.after"], "kill", 2), ("fresh", ["slot.create.after"], "raise", 1)])
+    bucket_matrix.run([*cases, ("fresh", ["slot.create.after"], "kill", 2), ("fresh", ["slot.create.after"], "raise", 1)])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_every_point_of_a_download(matrix: Matrix, notes: list[str]) -> None:
+def test_every_point_of_a_download(bucket_matrix: Matrix, notes: list[str]) -> None:
+    matrix = bucket_matrix
     seen: set[str] = set()
     cases: list[tuple[str, list[str], str, int]] = []
     for scenario in SCENARIOS:

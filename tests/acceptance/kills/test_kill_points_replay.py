@@ -19,7 +19,7 @@ from anchovies.testing.oracle import TABLES
 
 MIDDLE = 9  # counted to, when the slot of `--as-of` was written
 #: A replay is a target's work: what lies in other hands (its lease, its log) is gone through once, the target with each database.
-TARGET = ("sql.", "target.", "connection.", "commit.", "data.get", "cursor")
+TARGET = ("sql.", "target.", "commit.")
 
 
 def prepare(place: Place) -> None:
@@ -95,32 +95,32 @@ WAYS: dict[str, dict[str, bool]] = {
 
 def scenarios(kind: str) -> list[Scenario]:
     """After `anew`, the next upload may be all that comes; elsewhere a person types the command again."""
-    return [
-        scenario(name, kind, after, **way)
-        for name, way in WAYS.items()
-        for after in (("again", "upload") if name.startswith("anew") else ("again",))
-    ]
+    found = [scenario(name, kind, "again", **way) for name, way in WAYS.items()]
+    return [*found, scenario("anew-as-of", kind, "upload", **WAYS["anew-as-of"])]
 
 
-def cases_of(m: Matrix, found: list[Scenario], seen: set[str]) -> list[tuple[Scenario, list[str], str, int]]:
-    """Kills at the first and the last time that a replay comes to a point; points of the target for each scenario, others once."""
+def cases_of(m: Matrix, found: list[Scenario]) -> list[tuple[Scenario, list[str], str, int]]:
+    """Points of the target for each scenario, others once; kills at the first time that a replay comes there, and in SQLite at the
+    last; failures and delays in SQLite, each point once."""
     cases: list[tuple[Scenario, list[str], str, int]] = []
+    seen: set[str] = set()
     for s, counts in zip(found, m.pool.map(m.points, found), strict=True):
         assert set(counts) <= registered()
-        mine = [p for p in sorted(counts) if p not in seen or p.startswith(TARGET)]
-        seen.update(mine)
-        for point in mine:
-            for nth in sorted({1, counts[point]} if point.startswith(TARGET) else {1}):
-                cases.append((s, [point], "kill", nth))
-            if s.kind == "sqlite":
-                cases.append((s, [point], "raise", 1))
-        cases += [(s, mine[i : i + 10], "stall", 1) for i in range(0, len(mine), 10) if s.kind == "sqlite"]
+        fresh = [p for p in sorted(counts) if p not in seen]
+        target = [p for p in sorted(counts) if p.startswith(TARGET)]
+        for point in sorted({*target, *(fresh if s.kind == "sqlite" else ())}):
+            last = {1, counts[point]} if s.kind == "sqlite" and point in target else {1}
+            cases += [(s, [point], "kill", nth) for nth in sorted(last)]
+        if s.kind == "sqlite":
+            cases += [(s, [point], "raise", 1) for point in fresh]
+            cases += [(s, fresh[i : i + 10], "stall", 1) for i in range(0, len(fresh), 10)]
+        seen.update(fresh)
     return cases
 
 
 def test_some_points_of_a_replay(matrix: Callable[..., Matrix], seed: int, notes: list[str]) -> None:
     m, rnd = matrix(), random.Random(seed)
-    cases = cases_of(m, [s for s in scenarios("sqlite") if s.name.startswith(("anew-upload", "into-as-of"))], set())
+    cases = cases_of(m, [s for s in scenarios("sqlite") if s.name.startswith(("anew-as-of-upload", "into-as-of"))])
     assert not run_cases(m, rnd.sample([c for c in cases if c[2] == "kill"], 6))
     notes.append(f"fault points of a replay: {m.cases} cases of the matrix")
 
@@ -130,7 +130,7 @@ def test_some_points_of_a_replay(matrix: Callable[..., Matrix], seed: int, notes
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
 def test_every_point_of_a_replay(matrix: Callable[..., Matrix], kind: str, notes: list[str]) -> None:
     m, began = matrix(), time.monotonic()
-    cases = cases_of(m, scenarios(kind), set())
+    cases = cases_of(m, scenarios(kind))
     wrong = run_cases(m, cases)
     assert not wrong, f"{len(wrong)} of {len(cases)} cases:\n" + "\n\n".join(wrong[:10])
     notes.append(f"fault points of a replay, {kind}: {m.cases} cases, {time.monotonic() - began:.0f} s")
