@@ -35,7 +35,7 @@ from anchovies.testing.faultmatrix import MAIN
 from anchovies.testing.processes import Hatchery
 from anchovies.testing.testbed import World
 
-pytestmark = [pytest.mark.server, pytest.mark.stage("stores")]
+pytestmark = pytest.mark.server
 HOME, N, ENDS = Home("t", "oracle"), 14, (3, 6, 9, 11)
 TABLES = ("ints", "plain")
 #: what no download does without, beside much else
