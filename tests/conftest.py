@@ -22,7 +22,7 @@ OURS = ("ACHVY_", "ANCHY_", "ACHY_", "DATASET_", "XDG_")
 #: CI's stages, first match wins: (stage, pattern of the path below tests/). What nothing matches belongs to `engine`.
 STAGES = [
     ("unit", r"^(unit|architecture)/"),
-    ("docs", r"^(docs|examples)/|^acceptance/main_job/"),  # and the main job, as `make demo` beside them
+    ("docs", r"^(docs|examples)/|^acceptance/main_job/test_flights"),  # the main job, as `make demo` beside it
     ("simulation", r"^sim/|kill_points"),
     ("kills", r"kill|double|chaos|crash"),
     ("engine", r"bucket_(wire\.|away)"),  # what breaks between an engine and its bucket; `stores` has no room for it
