@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from anchovies.cli import say
+from anchovies.cli.describe import Described, brief, describe, from_source
 from anchovies.core import registry
 from anchovies.core.errors import ConfigError
 from anchovies.core.plugininfo import PluginInfo
-from anchovies.core.secret import Secret
-from anchovies.sdk.connection import Connection
-from anchovies.sdk.operator import Operator
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -32,7 +29,7 @@ def plugin(ctx: click.Context, name: str | None, command: str | None, args: tupl
     """
     registry.add_current_folder()
     if name is None or name == "list":
-        return _all(as_json)
+        return _all(as_json or command == "--json")
     if command is None or command == "--json":
         return _one(registry.plugin(name), as_json or command == "--json")
     found = registry.plugin_command(name, command)
@@ -44,77 +41,80 @@ def plugin(ctx: click.Context, name: str | None, command: str | None, args: tupl
 def _all(as_json: bool) -> None:
     plugins = registry.list_plugins()
     if as_json:
-        say.data([_brief(p) for p in plugins])
+        say.data([brief(p) for p in plugins])
         return
-    rows = [(p.name, p.broken or p.summary, ", ".join(f"{p.name}.{o}" for o in p.operators), _state(p)) for p in plugins]
-    say.table(rows, ("plugin", "what it is", "operators", "ready"))
+    rows = [(p.name, p.broken or p.summary, _adds(p), _state(p)) for p in plugins]
+    say.table(rows, ("plugin", "what it is", "adds", "ready"))
     say.out()
-    say.out("anchovy plugin NAME   what it takes")
+    say.out("anchovy plugin NAME   what its operators and connections take")
+
+
+def _adds(p: PluginInfo) -> str:
+    """Operators as they are typed, datastores as their addresses begin, buffers."""
+    names = [*(f"{p.name}.{o}" for o in p.operators), *(f"{s}://" for s in p.datastores)]
+    return ", ".join([*names, *(f"buffer {b}" for b in p.buffers)])
 
 
 def _state(p: PluginInfo) -> str:
     return "broken" if p.broken else p.install if p.missing else "yes"
 
 
-def _brief(p: PluginInfo) -> dict[str, Any]:
-    return {
-        "name": p.name, "summary": p.summary, "module": p.module, "path": p.path, "missing": list(p.missing), "broken": p.broken,
-        "operators": dict(p.operators), "connections": dict(p.connections), "commands": dict(p.commands),
-    }  # fmt: skip
-
-
 def _one(p: PluginInfo, as_json: bool) -> None:
     if p.broken:
-        raise ConfigError(f"the plugin {p.name!r} cannot be read: {p.broken}", hint=f"look at {p.path}")
-    described = describe(p)
+        raise ConfigError(f"the plugin {p.name!r} cannot be read: {p.broken}", hint=f"look at {p.path}" if p.path else None)
+    described = _described(p)
     if as_json:
-        say.data({**_brief(p), **described})
+        say.data({**brief(p), **described})
         return
     say.out(f"{click.style(p.name, bold=True)}  {p.summary}")
-    for title, key in (("operators", "operators"), ("connections", "connections")):
-        for name, about in described[key].items():
-            say.out()
-            say.out(f"{title[:-1]} {click.style(f'{p.name}.{name}' if key == 'operators' else name, bold=True)}  {about['text']}")
-            width = max(map(len, about["takes"]), default=0)
-            for attribute, text in about["takes"].items():
-                say.out(f"  {attribute:<{width}}  {text}")
+    if p.missing:
+        say.out(f"It needs {' and '.join(p.missing)}, which is not installed: {click.style(p.install, bold=True)}")
+    for name, about in described["operators"].items():
+        _title("operator", f"{p.name}.{name}", about["text"])
+        _operator(about)
+    for name, about in described["connections"].items():
+        _title("connection", name, about["text"])
+        say.table([(f"  {a['variables'][0]}", *_about(a)) for a in about["takes"].values()])
+    _rest(p)
+
+
+def _described(p: PluginInfo) -> Described:
+    """What it takes; of a plugin that lacks something and therefore cannot be imported, what its source says."""
+    try:
+        return describe(p)
+    except ConfigError:
+        if not p.missing:
+            raise
+        return from_source(p)
+
+
+def _title(kind: str, name: str, text: str) -> None:
+    say.out()
+    say.out(f"{kind} {click.style(name, bold=True)}  {text}".rstrip())
+
+
+def _operator(about: dict[str, Any]) -> None:
+    for cnxn, cls in about["connections"].items():
+        say.out(f"  connects to {cls}" + (f", its connection {cnxn!r}" if cnxn != "default" else ""))
+    if about["tables"]:
+        say.out(f"  has the tables {', '.join(about['tables'])}")
+    say.table([(f"  tbls.*.{key}", text) for key, text in about["takes"].items()])
+
+
+def _about(attribute: dict[str, Any]) -> tuple[str, str, str]:
+    """Type, whether it has to be given, what it is for."""
+    default, names = attribute["default"], attribute["aliases"]
+    need = "required" if attribute["required"] else "" if default is None else f"default {default}"
+    other = f" (or {', '.join(a.upper() for a in names)})" if names else ""
+    return attribute["type"], need, attribute["help"] + other
+
+
+def _rest(p: PluginInfo) -> None:
+    rest = {"datastore": [f"{s}://…" for s in p.datastores], "buffer": list(p.buffers)}
+    for kind, names in rest.items():
+        for name in names:
+            _title(kind, name, p.texts.get(name, ""))
     if p.commands:
         say.out()
         for name in p.commands:
             say.out(f"anchovy plugin {p.name} {name}   {p.texts.get(name, '')}".rstrip())
-
-
-def describe(p: PluginInfo) -> dict[str, dict[str, dict[str, Any]]]:
-    """Operators with the table properties they take, connections with their attributes. Imports the plugin."""
-    operators = {n: registry.load_member(p, t) for n, t in p.operators.items()}
-    connections = {n: registry.load_member(p, t) for n, t in p.connections.items()}
-    return {
-        "operators": {n: {"text": _text(p, n, c), "takes": _properties(c)} for n, c in operators.items()},
-        "connections": {n: {"text": _text(p, n, c), "takes": _attributes(c)} for n, c in connections.items()},
-    }
-
-
-def _text(p: PluginInfo, name: str, cls: Any) -> str:
-    return p.texts.get(name) or (cls.__doc__ or "").strip().partition("\n")[0]
-
-
-def _properties(cls: Any) -> dict[str, str]:
-    properties: Mapping[str, str] = cls.tbl_properties if isinstance(cls, type) and issubclass(cls, Operator) else {}
-    return {f"tbls.*.{k}": v for k, v in properties.items()}
-
-
-def _attributes(cls: Any) -> dict[str, str]:
-    if not (isinstance(cls, type) and issubclass(cls, Connection)):
-        return {}
-    return {name.upper(): _about(kind, spec) for name, (kind, spec) in cls.attributes().items()}
-
-
-def _about(kind: type, spec: Any) -> str:
-    parts = [spec.help] if spec.help else []
-    if spec.required:
-        parts.append("required")
-    elif spec.default is not None and not isinstance(spec.default, Secret):
-        parts.append(f"default {spec.default}")
-    if spec.aliases:
-        parts.append(f"or {', '.join(a.upper() for a in spec.aliases)}")
-    return "; ".join(parts) or kind.__name__

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 import anchovies
+from anchovies.cli.describe import describe
 from anchovies.cli.main import COMMANDS, anchovy
-from anchovies.cli.plugin import describe
 from anchovies.core.declared import GROUPS, Setting
 from anchovies.core.registry import list_plugins
 from anchovies.core.tblconfig import LATER_KEYS, LATER_VALUES, TABLE_KEYS
@@ -104,16 +105,28 @@ def plugins_page() -> str:
             continue
         lines += [f"## {p.name}", "", f"{p.summary}." + (f" Install it with `{p.install}`." if p.extra else ""), ""]
         described = describe(p)
-        for kind, every in described.items():
-            for name, about in every.items():
-                title = f"{p.name}.{name}" if kind == "operators" else name
-                lines += [f"**`{title}`** {about['text']}", ""]
-                lines += [f"* `{key}`: {text}" for key, text in about["takes"].items()]
-                lines += [""] if about["takes"] else []
+        for name, about in described["operators"].items():
+            lines += _listed(f"{p.name}.{name}", about["text"], {f"tbls.*.{k}": text for k, text in about["takes"].items()})
+        for name, about in described["connections"].items():
+            lines += _listed(name, about["text"], {k: _attribute(a) for k, a in about["takes"].items()})
         lines += [
             line for name in p.commands for line in (f"`anchovy plugin {p.name} {name}` {p.texts.get(name, '')}".rstrip(), "")
         ]
     return "\n".join(lines)
+
+
+def _listed(title: str, text: str, takes: Mapping[str, str]) -> list[str]:
+    lines = [f"* `{key}`: {said}" for key, said in takes.items()]
+    return [f"**`{title}`** {text}", "", *lines, *([""] if lines else [])]
+
+
+def _attribute(about: Mapping[str, Any]) -> str:
+    parts = [f"({about['type']}) {about['help']}".rstrip()]
+    if about["required"]:
+        parts.append("required")
+    elif about["default"] is not None:
+        parts.append(f"default {about['default']}")
+    return "; ".join([*parts, *([f"or {', '.join(a.upper() for a in about['aliases'])}"] if about["aliases"] else [])])
 
 
 def main(folder: str = "docs/reference") -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import pkgutil
 import re
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """One plugin. `operators`, `connections`, `commands`: name → `module:name`; `datastores`: scheme → the same;
+    """One plugin. `operators`, `connections`, `commands`, `buffers`: name → `module:name`; `datastores`: scheme → the same;
     `requires`: modules that must be importable;
     `extra`: what `pip install 'anchovies[…]'` calls it; `texts`: a sentence
     on each of its names, if it says one; `path`: its source; `broken`: why its source could not be read."""
@@ -37,6 +38,7 @@ class PluginInfo:
     connections: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     datastores: Mapping[str, str] = field(default_factory=dict)
+    buffers: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
     broken: str = ""
@@ -44,14 +46,14 @@ class PluginInfo:
     @property
     def missing(self) -> tuple[str, ...]:
         """The modules it needs that are not installed."""
-        return tuple(m for m in self.requires if find_spec(m) is None)
+        return tuple(m for m in self.requires if not _is_there(m))
 
     @property
     def install(self) -> str:
-        """The line that installs what it needs."""
-        return (
-            f"pip install 'anchovies[{self.extra}]'" if self.extra else f"pip install {' '.join(self.missing or self.requires)}"
-        )
+        """The line that installs what it needs. `extra` is one of ours, or another distribution's: `acme-shop[api]`."""
+        if self.extra:
+            return f"pip install '{self.extra}'" if "[" in self.extra else f"pip install 'anchovies[{self.extra}]'"
+        return f"pip install {' '.join(self.missing or self.requires)}"
 
 
 def find_plugin(name: str) -> PluginInfo | None:
@@ -70,7 +72,9 @@ def _entry_points() -> Iterable[Any]:
 
 def _of_entry(name: str, value: str) -> PluginInfo:
     module = value.partition(":")[0].strip()
-    return read_plugin(name, module, _source_of(module))
+    if (spec := _spec_of(module)) is None:
+        return PluginInfo(name, module, broken=f"its entry point names the module {module!r}, and there is none")
+    return read_plugin(name, module, Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None)
 
 
 def find_plugins() -> dict[str, PluginInfo]:
@@ -96,12 +100,21 @@ def _modules() -> Iterator[tuple[str, Path | None]]:
             yield module.name, path if path.is_file() else None
 
 
-def _source_of(module: str) -> Path | None:
-    try:
-        spec = find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+def _spec_of(module: str) -> ModuleSpec | None:
+    """Where a module lies. `importlib.util.find_spec` would import the packages that it is in."""
+    path, spec, name = None, None, ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        found = (finder.find_spec(name, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((f for f in found if f is not None), None)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def _is_there(module: str) -> bool:
+    return module in sys.modules or _spec_of(module) is not None
 
 
 def read_plugin(name: str, module: str, source: Path | None) -> PluginInfo:
@@ -116,7 +129,9 @@ def read_plugin(name: str, module: str, source: Path | None) -> PluginInfo:
         if said is None:
             doc = (ast.get_docstring(tree) or "").partition("\n")[0]
             operators, connections = _classes(tree, module)
-            return PluginInfo(name, module, doc, operators=operators, connections=connections, path=str(source))
+            return PluginInfo(
+                name, module, doc, requires=_needs(tree), operators=operators, connections=connections, path=str(source)
+            )
         return _info(name, module, said, str(source))
     except (SyntaxError, OSError, ValueError, ConfigError) as e:
         return PluginInfo(name, module, path=str(source), broken=str(e))
@@ -144,7 +159,8 @@ def _info(name: str, module: str, said: dict[str, Any], path: str) -> PluginInfo
         connections=_targets(said.get("connections", ()), module),
         commands=_targets(said.get("commands", ()), module),
         datastores=_targets(said.get("datastores", ()), module),
-        texts=_texts(said.get("operators"), said.get("connections"), said.get("commands")),
+        buffers=_targets(said.get("buffers", ()), module),
+        texts=_texts(*(said.get(kind) for kind in ("operators", "connections", "commands", "buffers"))),
         path=path,
     )
 
@@ -158,6 +174,14 @@ def _targets(said: Any, module: str) -> dict[str, str]:
 def _texts(*said: Any) -> dict[str, str]:
     maps = [s for s in said if isinstance(s, Mapping)]
     return {name: t for m in maps for name, t in m.items() if not _TARGET.fullmatch(t) and not t.isidentifier()}
+
+
+def _needs(tree: ast.Module) -> tuple[str, ...]:
+    """What a plugin without a PLUGIN imports at its top, by the names of the distributions' packages."""
+    names = [a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names]
+    names += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level]
+    found = dict.fromkeys(n.partition(".")[0] for n in names)
+    return tuple(n for n in found if n not in ("anchovies", "__future__") and n not in sys.stdlib_module_names)
 
 
 def _classes(tree: ast.Module, module: str) -> tuple[dict[str, str], dict[str, str]]:

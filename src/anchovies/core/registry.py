@@ -90,9 +90,13 @@ def datastore_opener(scheme: str) -> Any:
     )
 
 
-def load_member(info: PluginInfo, target: str) -> Any:
-    """What `module:name` (or `name`, of the plugin's own module) stands for. Raises ConfigError as `resolve_operator` does."""
-    _refuse_missing(info)
+def load_member(info: PluginInfo, target: str, *, anyway: bool = False) -> Any:
+    """What `module:name` (or `name`, of the plugin's own module) stands for. Raises ConfigError as `resolve_operator` does.
+
+    `anyway`: try it even if something that it needs is not installed; a driver is often wanted only when it is used.
+    """
+    if not anyway:
+        _refuse_missing(info)
     module, _, member = target.rpartition(":")
     return _member(_import(module or info.module, target, info), member, target)
 
@@ -110,7 +114,7 @@ def _from_plugin(info: PluginInfo, cls: str, text: str) -> type:
 
 
 def _refuse_missing(info: PluginInfo) -> None:
-    if missing := [m for m in info.requires if find_spec(m) is None]:
+    if missing := info.missing:
         raise ConfigError(f"the plugin {info.name!r} needs {missing[0]!r}, which is not installed", hint=info.install)
 
 
