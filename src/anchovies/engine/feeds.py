@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -140,6 +140,14 @@ def known_position(services: Services, target: Target) -> Position:
     if loaded is None or loaded.store != target.store:
         return Position()
     return Position(loaded.end, loaded.cid)
+
+
+def lag_of(feeds: Iterable[Feed]) -> dict[str, int]:
+    """Of each upstream (`user/id`), how many commits the table that is farthest behind has not loaded."""
+    behind: dict[str, int] = {}
+    for f in feeds:
+        behind[f.upstream.source] = max(behind.get(f.upstream.source, 0), f.head - f.known.slot)
+    return behind
 
 
 def place_of(services: Services, feed: Feed) -> Place:

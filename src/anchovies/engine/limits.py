@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import msgspec
 
@@ -37,12 +38,22 @@ class StopSignal:
         self._event = threading.Event()
         self.reason: AnchovyError | None = None
         self.nudges = Nudges()
+        self._also: list[Callable[[], None]] = []
 
     def set(self, reason: AnchovyError) -> None:
         """The first reason stays."""
         if not self._event.is_set():
             self.reason = reason
             self._event.set()
+            for do in list(self._also):
+                do()
+
+    def also(self, do: Callable[[], None]) -> None:
+        """Call `do` when it is set: for who waits for something else as well. It must neither block nor raise."""
+        self._also.append(do)
+
+    def no_more(self, do: Callable[[], None]) -> None:
+        self._also.remove(do)
 
     def is_set(self) -> bool:
         return self._event.is_set()

@@ -38,6 +38,7 @@ class Quiet(msgspec.Struct, frozen=True):
     user: str
     id: str
     tables: list[str]
+    slot: int
 
     @property
     def source(self) -> str:
@@ -58,11 +59,11 @@ class Polls:
         if not self._may_rely_on(seen):
             return {}
         known = {f"{h.user}/{h.id}": h for h in sources if f"{h.user}/{h.id}" in seen.logs}
-        resting = set() if seen.turn % FULL_EVERY == 0 else self._unmoved_heads(known, seen)
+        resting = set() if seen.turn % FULL_EVERY == 0 else self._unmoved_heads(known, seen) - self._s.woken_by
         for source, home in known.items():
             if source in resting or not self._moved(home, seen.logs[source].slot):
                 self._quiet[source] = seen.logs[source]
-        return {x: Quiet(known[x].user, known[x].id, log.tables) for x, log in self._quiet.items()}
+        return {x: Quiet(known[x].user, known[x].id, log.tables, log.slot) for x, log in self._quiet.items()}
 
     def _may_rely_on(self, seen: Polled) -> bool:
         """Whether the same was looked for, our own log stands where it stood, and the operator wants nothing done when idle."""

@@ -58,6 +58,9 @@ class Services(msgspec.Struct):
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None
     remembered: Remembered = Remembered()  # what the runs before have left, then what this one leaves: in the lease object
+    seen: dict[str, int] = msgspec.field(default_factory=dict)  # up to which slot this batch has read its upstreams' logs
+    lag: Callable[[], dict[str, int]] = dict  # how many commits of each upstream were read of and are not loaded
+    woken_by: set[str] = msgspec.field(default_factory=set)  # the upstreams that are known to have moved
     redact: Callable[[Any], Any] = lambda value: value  # masks what is known as a secret, in what is kept beside rows
     acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
 

@@ -24,11 +24,12 @@ from anchovies.engine.connections import Connections
 from anchovies.engine.context import Outside, RunBatch, RunContext, RunSession, RunTask
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
+from anchovies.engine.loop import Loop
 from anchovies.engine.outbox import Outbox
 from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
-from anchovies.engine.services import Services, phrase
+from anchovies.engine.services import Services
 from anchovies.engine.upkeep import is_due, look_after, noted
 from anchovies.engine.work import Work, work_of
 from anchovies.sdk.context import entered
@@ -196,32 +197,33 @@ class SessionRun:
             self.tell("warning", message=wrong)
 
     def _batches(self, services: Services, work: Work, connections: Connections) -> BaseException | None:
-        number = failures = 0
-        while True:
-            number += 1
-            outcome = self._one(number, services, work)
-            self.result.batches = number
-            self.result.tables = add_up(self.result.tables, outcome.tables)
-            failed = outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
-            if not self.settings.service:
-                return failed
-            if isinstance(outcome.error, ENDS_SERVICE) or not isinstance(outcome.error, Exception | None):
-                return outcome.error
-            if outcome.error is not None:
-                self.tell("warning", message=f"batch {number} failed: {phrase(outcome.error)}")
-            self._close(connections)
-            self._mirror()
-            self._hint()
-            services.remembered = self._upkeep(services.remembered)
-            self._disarm()
-            failures = failures + 1 if failed else 0
-            if self.stop.is_set() or self.stop.wait(self._pause(failures)):
-                return self.stop.reason
+        if not self.settings.service:
+            return self._batch(1, services, work)[1]
+        loop, number = Loop(services), 0
+        try:
+            while True:
+                number += 1
+                loop.begin()
+                error, failed = self._batch(number, services, work)
+                if isinstance(error, ENDS_SERVICE) or not isinstance(error, Exception | None):
+                    return error
+                self._close(connections)
+                self._mirror()
+                self._hint()
+                services.remembered = self._upkeep(services.remembered)
+                self._disarm()
+                loop.ended(number, failed)
+                if self.stop.is_set() or loop.pause():
+                    return self.stop.reason
+        finally:
+            loop.close()
 
-    def _pause(self, failures: int) -> float:
-        """The interval; after failures longer and longer, up to ten times."""
-        longer: int = min(10, 1 << min(4, max(0, failures - 1)))
-        return float(self.settings.interval) * longer
+    def _batch(self, number: int, services: Services, work: Work) -> tuple[BaseException | None, BaseException | None]:
+        """What ended the whole of it, if anything did; what failed in it: that, or tables."""
+        outcome = self._one(number, services, work)
+        self.result.batches = number
+        self.result.tables = add_up(self.result.tables, outcome.tables)
+        return outcome.error, outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
 
     # one batch
 

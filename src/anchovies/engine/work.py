@@ -16,6 +16,7 @@ from anchovies.engine.feeds import (
     feed_of,
     find_upstreams,
     fingerprint,
+    lag_of,
     named_upstreams,
     pick_tables,
     place_of,
@@ -96,8 +97,10 @@ class UploadWork:
         quiet = polls.quiet(home for _, home in named_upstreams(s))
         every: dict[str, Upstream | Quiet] = {**quiet, **{u.source: u for u in find_upstreams(s, self._config, quiet)}}
         ordered = [every[x] for x in (f"{h.user}/{h.id}" for _, h in named_upstreams(s)) if x in every]
+        s.seen = {u.source: u.state.slot if isinstance(u, Upstream) else u.slot for u in ordered}
         picked = pick_tables(s, self._config, ordered)
         feeds = {(u.source, n): feed_of(s, self._config, self._env, u, n) for u, n in picked if isinstance(u, Upstream)}
+        s.lag = lambda: {**dict.fromkeys(s.seen, 0), **lag_of(feeds.values())}
         s.batch.tbls = {f.name: f.target.tbl for f in feeds.values()}
         for feed in feeds.values():
             check_sinks(s, feed.target.tbl)

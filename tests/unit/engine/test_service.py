@@ -10,14 +10,24 @@ import pytest
 
 from anchovies.core.config import Config
 from anchovies.core.errors import AnchovyExecutionTimeout, ConfigError, Stopped
+from anchovies.core.ids import SystemIds
 from anchovies.core.settings import resolve
 from anchovies.engine.events import Event, silent
-from anchovies.engine.limits import stopped_by
+from anchovies.engine.limits import StopSignal, stopped_by
+from anchovies.engine.loop import Loop
 from anchovies.engine.session import SessionRun
+from anchovies.engine.wake import Waker
 from anchovies.sdk import Connection, Downloader, batch, context, on_task, source
 
 
-def service(place: Any, operator: type, stop_after: int, listener: Any = silent, **settings: Any) -> SessionRun:
+def service(
+    place: Any,
+    operator: type,
+    stop_after: int,
+    listener: Any = silent,
+    prepare: Any = lambda run: None,
+    **settings: Any,
+) -> SessionRun:
     """Run a service in this thread until `stop_after` batches have ended; then it is told to stop, as SIGTERM does."""
     given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": 0, **settings}
     ended = 0
@@ -31,6 +41,7 @@ def service(place: Any, operator: type, stop_after: int, listener: Any = silent,
                 run.stop.set(stopped_by(15, "SIGTERM"))
 
     run = SessionRun(operator, resolve(given, {}, Config()), Config(), {}, listen, place.store)
+    prepare(run)
     run.work()
     return run
 
@@ -81,9 +92,15 @@ def test_a_stop_in_the_middle_of_a_batch_commits_whole_units_and_is_well(place: 
 
 @pytest.mark.parametrize("where", ["source", "xopen"])
 def test_failures_back_off_and_go_on(place: Any, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    real = SessionRun._pause
-    monkeypatch.setattr(SessionRun, "_pause", lambda self, failures: pauses.append(real(self, failures)) or 0)
+    ceilings: list[float] = []
+    monkeypatch.setattr(SystemIds, "jitter", lambda self: 1.0)
+    monkeypatch.setattr(Waker, "wait", lambda self, seconds: ceilings.append(seconds) or set())
+    monkeypatch.setattr(StopSignal, "wait", lambda self, seconds: ceilings.append(seconds) or self.is_set())
+    said: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.kind == "warning":
+            said.append(event.data["message"])
 
     class Failing(Downloader):
         @on_task("xopen")
@@ -98,10 +115,26 @@ def test_failures_back_off_and_go_on(place: Any, where: str, monkeypatch: pytest
             yield {"n": batch().id}
             context().checkpoint("n").set(1)
 
-    run = service(place, Failing, 7, interval=10)
+    run = service(place, Failing, 7, interval=10, listener=hear)
     assert (run.result.exit_code, run.result.batches) == (0, 7)
-    assert pauses == [10, 20, 40, 80, 100, 10]  # the stop came before a seventh
+    assert ceilings == [20, 40, 80, 100, 100, 10]  # the stop came before a seventh
+    assert [("failed" in m, "pauses of up to 100s" in m, "well, after 5 batches" in m) for m in said] == [
+        (True, True, False),
+        (True, False, True),
+    ], "once, however often"
     assert [r["n"] for r in place.rows("t")] == [6, 7]
+
+
+@pytest.mark.parametrize(("failures", "interval", "ceiling"), [(1, 60, 120), (3, 60, 480), (9, 60, 600), (1, 0, 2), (50, 0, 10)])
+def test_a_backoff_is_full_jitter(place: Any, failures: int, interval: float, ceiling: float) -> None:
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": interval}
+    services, _ = SessionRun(Counting, resolve(given, {}, Config()), Config(), {}, silent, place.store).prepare()
+    loop = Loop(services)
+    loop.failures = failures
+    pauses = [loop.backoff() for _ in range(200)]
+    loop.close()
+    assert 0 <= min(pauses) < ceiling / 10
+    assert ceiling * 0.9 < max(pauses) <= ceiling
 
 
 def test_a_configuration_that_cannot_work_ends_a_service(place: Any) -> None:
@@ -117,11 +150,7 @@ def test_a_configuration_that_cannot_work_ends_a_service(place: Any) -> None:
 def test_no_time_is_counted_between_batches(place: Any) -> None:
     armed: list[float | None] = []
 
-    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": 0, "execution_timeout": 1000}
-    run = SessionRun(Counting, resolve(given, {}, Config()), Config(), {}, silent, place.store)
-    run.on_arm = armed.append
-    run.stop.wait = lambda seconds: run.result.batches == 3  # type: ignore[method-assign]
-    run.work()
+    service(place, Counting, 3, execution_timeout=1000, prepare=lambda run: setattr(run, "on_arm", armed.append))
     assert [a is None for a in armed] == [False, True] * 3
 
 

@@ -1,0 +1,68 @@
+"""A service between two batches: a pause, longer and longer while batches fail, and cut short when an upstream has moved."""
+
+from __future__ import annotations
+
+from anchovies.core.settingkinds import show_duration
+from anchovies.engine.feeds import named_upstreams
+from anchovies.engine.services import Services, phrase
+from anchovies.engine.wake import Waker
+from anchovies.sdk.operator import Uploader
+
+LONGEST = 10  # times the interval
+LEAST = 1.0  # seconds: the interval that a backoff reckons with at least
+
+
+class Loop:
+    """What one service knows of its batches. `close()` it."""
+
+    def __init__(self, services: Services) -> None:
+        self._s = services
+        self.failures = 0
+        self._told: set[str] = set()
+        self._waker = self._make_waker()
+
+    def _make_waker(self) -> Waker:
+        named = named_upstreams(self._s) if self._s.settings.upstream else []
+        return Waker(self._s, {f"{home.user}/{home.id}": home for _, home in named})
+
+    def close(self) -> None:
+        self._waker.close()
+
+    def begin(self) -> None:
+        """Before each batch."""
+        self._s.seen = {}
+        if not isinstance(self._s.operator, Uploader):  # an uploader says itself what it has read
+            self._waker.begin()
+
+    def ended(self, number: int, failed: BaseException | None) -> None:
+        """After each batch. What went wrong is told once, however often it goes wrong in a row; so is that it does no more."""
+        self._waker.note(self._s.seen)
+        self._s.woken_by = set()
+        if failed is None:
+            if self.failures:
+                count = f"{self.failures} batch{'es' if self.failures > 1 else ''}"
+                self._s.tell("warning", message=f"batch {number} went well, after {count} that failed")
+            self.failures, self._told = 0, set()
+            return
+        self.failures += 1
+        if (what := phrase(failed)) not in self._told and len(self._told) < LONGEST:
+            self._told.add(what)
+            longest = show_duration(self._ceiling(LONGEST))
+            self._s.tell("warning", message=f"batch {number} failed: {what}. It is tried again, with pauses of up to {longest}")
+
+    def pause(self) -> bool:
+        """Sleep until the next batch is due; True if the service is to stop. After a failure no upstream shortens it."""
+        s = self._s
+        if self.failures:
+            return s.stop.is_set() or s.stop.wait(self.backoff())
+        s.woken_by = self._waker.wait(float(s.settings.interval))
+        return s.stop.is_set()
+
+    def backoff(self) -> float:
+        """Seconds, anything up to a ceiling (full jitter) that doubles with each failure: on average the interval, then twice it,
+        up to five times. Those that failed together do not come back together."""
+        return self._s.ids.jitter() * self._ceiling(self.failures)
+
+    def _ceiling(self, failures: int) -> float:
+        times: int = min(LONGEST, 1 << min(4, failures))
+        return max(LEAST, float(self._s.settings.interval)) * times
