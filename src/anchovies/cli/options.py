@@ -16,6 +16,7 @@ from anchovies.core.errors import ConfigError
 from anchovies.core.registry import add_current_folder, resolve_operator
 from anchovies.core.settingkinds import BOOL
 from anchovies.core.settings import Settings, resolve
+from anchovies.store.buffers import expect_buffer
 
 F = TypeVar("F", bound=Callable[..., Any])
 EVERY = tuple(s.name for s in SETTINGS)
@@ -59,6 +60,8 @@ def read(options: dict[str, Any], *, quiet: bool = False) -> Given:
     env = read_environment()
     config = load_config(options, env)
     settings = resolve(options, env, config)
+    if settings.origin("data_buffer_cls") != "default":
+        expect_buffer(settings.data_buffer_cls)
     if not quiet:
         for warning in settings.warnings:
             say.warning(warning)

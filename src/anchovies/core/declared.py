@@ -103,9 +103,9 @@ def _commit_seconds(values: Values, env: Mapping[str, str]) -> float:
     return 5.0 if values["service"] else 30.0
 
 
-def _cls(name: str, help: str, *env: str) -> Setting:
+def _cls(name: str, help: str, *env: str, default_text: str = "") -> Setting:
     variables = (f"ACHVY_{name.upper()}", *env)
-    return Setting(name, CLASS, help, flags=(f"--{name.replace('_', '-')}",), env=variables, later=True)
+    return Setting(name, CLASS, help, None, default_text, flags=(f"--{name.replace('_', '-')}",), env=variables)
 
 
 def _dataset(name: str, default: Any, text: str, help: str) -> Setting:
@@ -204,12 +204,18 @@ RUN = (
 
 PARTS = (
     Setting("data_buffer_cls", CLASS, "format of the data: parquet, jsonl, or a class", "parquet", flags=("--data-buffer-cls",)),
-    _cls("checkpoint_cls", "replaces how checkpoints are kept"),
-    _cls("task_store_cls", "replaces how the task log is kept", "ACHVY_TASK_METASTORE_CLASS", "ACHVY_TASK_METASTORE_CLS"),
-    _cls("tbl_store_cls", "replaces how tables are kept"),
-    _cls("result_store_cls", "replaces how results are kept"),
-    _cls("session_cls", "replaces the session"),
-    _cls("batch_cls", "replaces the batch"),
+    _cls("checkpoint_cls", "class that says in which form checkpoint values are kept, and copies them"),
+    _cls(
+        "task_store_cls",
+        "where records of finished tasks go: HiveTaskStore, or a class",
+        "ACHVY_TASK_METASTORE_CLASS",
+        "ACHVY_TASK_METASTORE_CLS",
+        default_text="$task_logs/ of the anchovy",
+    ),
+    _cls("tbl_store_cls", "class that copies what downstream anchovies see of tables", default_text="$tables/ of the anchovy"),
+    _cls("result_store_cls", "class that keeps the results of sessions", default_text="$results/ of the anchovy"),
+    _cls("session_cls", "class of what session() gives"),
+    _cls("batch_cls", "class of what batch() gives"),
 )
 
 OUTPUT = (

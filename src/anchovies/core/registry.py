@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +17,51 @@ from anchovies.core.suggest import did_you_mean
 #: plugins of later versions
 LATER = ("http", "kafka", "kinesis", "lake", "singer", "dbt", "ray")
 _FORMS = "an operator is written sftp.CsvDownloader, mypkg.mod:Cls, or ./file.py:Cls"
+#: files that were loaded, so that an operator and the parts beside it in one file are of one module
+_files: dict[Path, Any] = {}
+
+
+def forms(what: str) -> str:
+    """How the name of a class is written."""
+    return _FORMS if what == "operator" else f"a {what} is written myplugin.Cls, mypkg.mod:Cls, or ./file.py:Cls"
+
+
+def resolve_class(text: str | type, what: str, ours: Mapping[str, str], folder: str = ".") -> type:
+    """The class that `text` names, as an operator is named; `ours`: short names → `module:Cls`. `what` it is, for messages.
+
+    Raises ConfigError for what does not exist, with the nearest names, and for what its import raises.
+    """
+    if isinstance(text, type):
+        return text
+    path = ours.get(text, text)
+    if path == text:
+        add_current_folder(folder)
+    try:
+        found = _found(path, what, ours, folder)
+    except ConfigError:
+        raise
+    except Exception as e:
+        raise ConfigError(f"the {what} {text!r} cannot be loaded: {type(e).__name__}: {e}") from e
+    if not isinstance(found, type):
+        raise ConfigError(f"{text!r} is no class", hint=forms(what))
+    return found
+
+
+def _found(text: str, what: str, ours: Mapping[str, str], folder: str) -> Any:
+    module, colon, cls = text.rpartition(":")
+    if module.endswith(".py"):
+        path = Path(folder, module).expanduser()
+        return _member(_files.get(path.resolve()) or _load_file(path, text, what), cls, text)
+    if colon:
+        return _member(_import(module, text, what=what), cls, text)
+    head, _, rest = text.partition(".")
+    if rest and not text.endswith(".py") and (info := find_plugin(head)) is not None:
+        _refuse_missing(info)
+        return _member(_import(info.module, text, info, what), rest, text)
+    module, _, cls = text.rpartition(".")
+    if module and not text.startswith(".") and cls != "py" and find_spec(module.partition(".")[0]) is not None:
+        return _member(_import(module, text, what=what), cls, text)
+    raise ConfigError(f"there is no {what} {text!r}", hint=did_you_mean(text, ours) or forms(what))
 
 
 def add_current_folder(folder: str = ".") -> None:
@@ -118,22 +164,27 @@ def _refuse_missing(info: PluginInfo) -> None:
         raise ConfigError(f"the plugin {info.name!r} needs {missing[0]!r}, which is not installed", hint=info.install)
 
 
-def _import(module: str, text: str, info: PluginInfo | None = None) -> Any:
+def _import(module: str, text: str, info: PluginInfo | None = None, what: str = "operator") -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as e:
         missing = e.name or module
         if module == missing or module.startswith(f"{missing}."):
-            raise ConfigError(f"there is no module {missing!r} for the operator {text!r}", hint=_FORMS) from None
+            raise ConfigError(f"there is no module {missing!r} for the {what} {text!r}", hint=forms(what)) from None
         hint = info.install if info else f"pip install {missing.partition('.')[0]}"
         raise ConfigError(f"{text!r} needs {missing!r}, which is not installed", hint=hint) from e
     except (TypeError, ValueError):
-        raise ConfigError(f"{text!r} is not the name of an operator", hint=_FORMS) from None
+        raise ConfigError(f"{text!r} is not the name of an {what}", hint=forms(what)) from None
 
 
 def _from_file(path: Path, cls: str | None, text: str) -> type:
+    module = _load_file(path, text)
+    return _checked(_member(module, cls or _only_operator(module, text), text), text)
+
+
+def _load_file(path: Path, text: str, what: str = "operator") -> Any:
     if not path.is_file():
-        raise ConfigError(f"there is no file {str(path)!r} for the operator {text!r}", hint=_FORMS)
+        raise ConfigError(f"there is no file {str(path)!r} for the {what} {text!r}", hint=forms(what))
     name = path.stem
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -145,9 +196,8 @@ def _from_file(path: Path, cls: str | None, text: str) -> type:
         spec.loader.exec_module(module)
     except ModuleNotFoundError as e:
         raise ConfigError(f"{path} needs {e.name!r}, which is not installed", hint=f"pip install {e.name}") from e
-    if cls is None:
-        cls = _only_operator(module, text)
-    return _checked(_member(module, cls, text), text)
+    _files[path.resolve()] = module
+    return module
 
 
 def _only_operator(module: Any, text: str) -> str:

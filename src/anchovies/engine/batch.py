@@ -47,7 +47,7 @@ class BatchRun:
     def context(self, task: RunTask) -> RunContext:
         s = self._s
         mine = (s.outside.overlay, s.outside.pending, self._told_outside)
-        return RunContext(s.session, s.batch, task, s.connections, *mine, bool(s.routes.acks))
+        return RunContext(s.session, s.batch, task, s.connections, *mine, bool(s.routes.acks), s.parts)
 
     def _told_outside(self, *, warning: str | None = None, **data: Any) -> None:
         if warning:

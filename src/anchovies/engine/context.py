@@ -11,36 +11,11 @@ import msgspec
 from anchovies.core import values
 from anchovies.core.clock import Clock
 from anchovies.core.errors import ConfigError
-from anchovies.core.tbl import Tbl
 from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Said, SetCheckpoint
-from anchovies.engine.limits import Deadline, StopSignal
+from anchovies.engine.parts import Parts
+from anchovies.sdk.session import Batch, Session
 from anchovies.store.ledgers import NOTHING
 from anchovies.store.state import State
-
-
-class RunSession(msgspec.Struct):
-    """What `session()` gives."""
-
-    id: str
-    anchovy_id: str
-    user: str
-
-
-class RunBatch(msgspec.Struct):
-    """What `batch()` gives."""
-
-    id: int
-    deadline: Deadline
-    stop: StopSignal
-    tbls: Mapping[str, Tbl] = msgspec.field(default_factory=dict)
-
-    def time_left(self) -> float | None:
-        return self.deadline.left()
-
-    def check(self) -> None:
-        if self.deadline.passed():
-            self.stop.set(self.deadline.error())
-        self.stop.check()
 
 
 class RunTask:
@@ -171,14 +146,15 @@ SAYS = frozenset(("rows", "bytes", "sha256", "first", "last"))
 class RunContext(msgspec.Struct):
     """What `context()` gives in one stage of one flow (or in a hook). `acks`: the operator has a method that takes them."""
 
-    session: RunSession
-    batch: RunBatch
+    session: Session
+    batch: Batch
     task: RunTask
     connections: Mapping[str, Any]
     overlay: Overlay
     pending: Pending
     tell: Callable[..., None]
     acks: bool = False
+    parts: Parts | None = None  # where a class of a person's turns checkpoint values
 
     def checkpoint(self, key: str) -> RunCheckpoint:
         return RunCheckpoint(key, self)
@@ -238,12 +214,16 @@ class RunCheckpoint:
 
     def get(self, default: Any = None) -> Any:
         found = self._ctx.overlay.checkpoint(self.key)
-        return default if found is None else values.decode(found)
+        if found is None:
+            return default
+        parts = self._ctx.parts
+        return values.decode(found) if parts is None else parts.decode(self.key, found)
 
     def set(self, value: Any) -> None:
         if value is None:
             return self.delete()
-        self._ctx.act(SetCheckpoint(self.key, values.encode(value)))
+        parts = self._ctx.parts
+        self._ctx.act(SetCheckpoint(self.key, values.encode(value) if parts is None else parts.encode(self.key, value)))
 
     def delete(self) -> None:
         self._ctx.act(SetCheckpoint(self.key, None, gone=True))

@@ -79,7 +79,7 @@ class Flow:
     def _context(self) -> RunContext:
         s = self._s
         return RunContext(
-            s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell, bool(s.routes.acks)
+            s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell, bool(s.routes.acks), s.parts
         )
 
     def _given(self, ctx: RunContext) -> dict[str, Any]:

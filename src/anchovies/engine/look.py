@@ -44,6 +44,7 @@ def looking(
             yield services, batch
     finally:
         connections.close()
+        run.parts.close(lambda wrong: None)
 
 
 def preview(

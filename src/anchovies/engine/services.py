@@ -19,12 +19,14 @@ from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.core.types import ColType
-from anchovies.engine.context import Outside, RunBatch, RunSession
+from anchovies.engine.context import Outside
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import StopSignal
 from anchovies.engine.outbox import Outbox
+from anchovies.engine.parts import Parts
 from anchovies.engine.routes import Routes
 from anchovies.sdk.operator import Operator
+from anchovies.sdk.session import Batch, Session
 from anchovies.store.base import Store
 from anchovies.store.buffers import Buffer, buffer_named
 from anchovies.store.keys import Home
@@ -45,8 +47,8 @@ class Services(msgspec.Struct):
     routes: Routes
     connections: Mapping[str, Any]
     settings: Settings
-    session: RunSession
-    batch: RunBatch
+    session: Session
+    batch: Batch
     stop: StopSignal
     clock: Clock
     ids: Ids
@@ -62,6 +64,7 @@ class Services(msgspec.Struct):
     lag: Callable[[], dict[str, int]] = dict  # how many commits of each upstream were read of and are not loaded
     woken_by: set[str] = msgspec.field(default_factory=set)  # the upstreams that are known to have moved
     redact: Callable[[Any], Any] = lambda value: value  # masks what is known as a secret, in what is kept beside rows
+    parts: Parts | None = None  # only where a class of a person's turns checkpoint values
     acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
 
     @property

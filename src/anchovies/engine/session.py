@@ -21,12 +21,13 @@ from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
 from anchovies.engine.batch import BatchOutcome, BatchRun
 from anchovies.engine.connections import Connections
-from anchovies.engine.context import Outside, RunBatch, RunContext, RunSession, RunTask
+from anchovies.engine.context import Outside, RunContext, RunTask
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.engine.loop import Loop
 from anchovies.engine.outbox import Outbox
 from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
+from anchovies.engine.parts import Parts
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.routes import Routes
 from anchovies.engine.services import Services
@@ -41,7 +42,7 @@ from anchovies.store.keys import Home
 from anchovies.store.lease import Remembered
 from anchovies.store.log import Log
 from anchovies.store.record import Record, Writer
-from anchovies.store.tasklog import TaskLog, write_mirrors, write_result
+from anchovies.store.tasklog import TaskLog
 
 MakeWork = Callable[[Services, Config, Mapping[str, str]], Work]
 BEGIN_AGAIN = 20
@@ -67,13 +68,14 @@ class SessionRun:
         self.clock, self.ids = clock or SystemClock(), ids or SystemIds()
         self.store = store
         self.home = Home(settings.user, settings.id)
-        self.info = RunSession(self.ids.session(self.clock.now_us()), settings.id, settings.user)
+        self.parts = Parts(settings, store, self.ids.session(self.clock.now_us()))
+        self.info = self.parts.session
         self.stop = StopSignal()
         self.deadline = Deadline(self.clock)
         self.done = threading.Event()
         self.log = self._make_log()
         self.redact = Redactor.of(env)
-        self.tasklog = TaskLog(store, self.home, self.info.id, self.redact.deep)
+        self.tasklog = TaskLog(lambda records, batch: self.parts.keep_tasks(records, batch, self.warn), self.redact.deep)
         self.result = self._blank_result()
         self._began = self.clock.monotonic()
         self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
@@ -165,7 +167,7 @@ class SessionRun:
             connections=connections,
             settings=self.settings,
             session=self.info,
-            batch=RunBatch(0, self.deadline, self.stop),
+            batch=self.parts.batch(0, self.deadline, self.stop),
             stop=self.stop,
             clock=self.clock,
             ids=self.ids,
@@ -175,6 +177,7 @@ class SessionRun:
             redact=self.redact.deep,
             on_commit=self._committed,
             remembered=self.remembered,
+            parts=self.parts if self.parts.own_checkpoints else None,
         )
         return services, connections
 
@@ -245,7 +248,7 @@ class SessionRun:
         if number > 1:
             self.arm()
         for attempt in range(BEGIN_AGAIN):
-            self._root.batch = services.batch = RunBatch(number, self.deadline, self.stop)
+            self._root.batch = services.batch = self.parts.batch(number, self.deadline, self.stop)
             run = BatchRun(services, self.tasklog, self.operator_cls.__name__)
             services.acknowledge = run.acknowledge
             outcome, kept = run.outcome, list(self.tasklog.records)
@@ -301,7 +304,7 @@ class SessionRun:
     def _mirror(self) -> None:
         """Readable copies of what was committed since the last time."""
         if self._dirty != ({}, {}):
-            write_mirrors(self.store, self.home, *self._dirty)
+            self.parts.mirror(*self._dirty, self.warn)
             self._dirty = ({}, {})
 
     def _hint(self) -> None:
@@ -345,9 +348,10 @@ class SessionRun:
         if not self.quiet and not isinstance(error, ConfigError):
             try:
                 self.tasklog.write(result.batches)
-                write_result(self.store, self.home, self.info.id, result)
+                self.parts.keep_result(result, self.warn)
             except AnchovyError as e:
                 result.warnings.append(f"the result could not be written: {e}")
+        self.parts.close(self.warn)
 
     @property
     def quiet(self) -> bool:
@@ -356,6 +360,9 @@ class SessionRun:
 
     def tell(self, kind: Any, tbl: str | None = None, **data: Any) -> None:
         self._hear(Event(kind, tbl, data))
+
+    def warn(self, message: str) -> None:
+        self.tell("warning", message=message)
 
     def _hear(self, event: Event) -> None:
         """Everything that is told passes here: warnings are part of the result."""

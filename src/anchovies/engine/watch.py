@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -15,9 +15,10 @@ from anchovies.core.ids import SystemIds
 from anchovies.core.settings import Settings
 from anchovies.engine.limits import stopped_by
 from anchovies.engine.outcome import settle
+from anchovies.engine.parts import task_store
 from anchovies.engine.session import SessionRun
+from anchovies.sdk.parts import TaskStore
 from anchovies.sdk.result import SessionResult
-from anchovies.store.base import Store
 from anchovies.store.keys import Home
 from anchovies.store.lease import Busy, Held, Lease
 from anchovies.store.open import open_store
@@ -178,13 +179,14 @@ def record_kill(settings: Settings, operator: str, grace: float, env: Mapping[st
     session = ids.session(clock.now_us())
     home = Home(settings.user, settings.id)
     record = _end_record(home, session, 0, operator, clock, AnchovyExecutionTimeout(text))
-    _write_record(open_store(settings.datastore, env, grace), home, f"{session}-killed", lambda data: data, record)
+    store = open_store(settings.datastore, env, grace)
+    _write_record(task_store(settings, store, f"{session}-killed"), lambda data: data, record)
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:
     """A task record of a session that could not write its own."""
     record = _end_record(run.home, run.info.id, run.result.batches, run.operator_cls.__name__, run.clock, reason)
-    _write_record(run.store, run.home, f"{run.info.id}-end", run.redact.deep, record)
+    _write_record(run.parts.last_tasks(f"{run.info.id}-end"), run.redact.deep, record)
 
 
 def _end_record(home: Home, session: str, batch: int, operator: str, clock: Clock, reason: AnchovyError) -> TaskRecord:
@@ -203,10 +205,8 @@ def _end_record(home: Home, session: str, batch: int, operator: str, clock: Cloc
     )
 
 
-def _write_record(store: Store, home: Home, name: str, masked: Callable[[Any], Any], record: TaskRecord) -> None:
-    log = TaskLog(store, home, name, masked)
+def _write_record(kept: TaskStore, masked: Callable[[Any], Any], record: TaskRecord) -> None:
+    log = TaskLog(kept.write, masked)
     log.add(record)
-    try:
+    with suppress(AnchovyError):  # the exit code says it all the same
         log.write(record.batch_id)
-    except AnchovyError:
-        return  # the exit code says it all the same

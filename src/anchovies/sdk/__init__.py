@@ -16,10 +16,11 @@ from anchovies.core.secret import Secret
 from anchovies.core.tbl import Column, SortKey, Tbl
 from anchovies.core.types import ColType, parse_type
 from anchovies.sdk.connection import Connection, ConnectionMemo, attr
-from anchovies.sdk.context import Batch, Checkpoint, Context, Ledger, Session, Task, batch, context, session
+from anchovies.sdk.context import Checkpoint, Context, Ledger, Task, batch, context, session
 from anchovies.sdk.markers import on_ack, on_task, sink, source
 from anchovies.sdk.operator import Downloader, Operator, Uploader
 from anchovies.sdk.result import SessionResult, TableResult
+from anchovies.sdk.session import Batch, Session
 from anchovies.sdk.stream import Counts, Load, LoadFile, Position, PositionMoved, Stream, Target
 
 __all__ = [

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from anchovies.core.errors import ConfigError
-from anchovies.core.tbl import Tbl
+from anchovies.sdk.session import Batch, Session
 
 
 class Checkpoint(Protocol):
@@ -45,36 +45,6 @@ class Ledger(Protocol):
     def __contains__(self, key: object) -> bool: ...
 
     def __len__(self) -> int: ...
-
-
-class Session(Protocol):
-    """One run of the process."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def anchovy_id(self) -> str: ...
-    @property
-    def user(self) -> str: ...
-
-
-class Batch(Protocol):
-    """One loop of a session."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def tbls(self) -> Mapping[str, Tbl]:
-        """The active tables of this batch, by name."""
-        ...
-
-    def time_left(self) -> float | None:
-        """Seconds until the execution timeout; None without one."""
-        ...
-
-    def check(self) -> None:
-        """Raise what ended the batch (AnchovyExecutionTimeout, Stopped), else return. For long loops that yield nothing."""
-        ...
 
 
 class Task(Protocol):

@@ -30,7 +30,7 @@ _KINDS = [
         ("data", _HOME + r"data/"),
         ("rejects", _HOME + r"\$results/rejects/"),
         ("result", _HOME + r"\$results/"),
-        ("task_log", _HOME + r"\$task_logs/"),
+        ("task_log", rf"({_HOME})?\$task_logs/"),
         ("mirror", _HOME + r"\$(checkpoints|tables)/"),
     )
 ]

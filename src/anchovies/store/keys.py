@@ -34,6 +34,21 @@ def begins_a_log(key: str) -> bool:
     return key.endswith(_BEGINS)
 
 
+#: where the task logs of all anchovies lie together (`HiveTaskStore`); beside every home, as no user can be called so
+HIVE = "$task_logs/"
+
+
+def hive_task_logs(user: str, id: str | None = None) -> str:
+    """What the keys of a user's (or an anchovy's) task logs begin with in the common place."""
+    mine = f"{HIVE}anchovy_user={encode(user, 'user')}/"
+    return mine if id is None else f"{mine}anchovy_id={encode(id, 'id')}/"
+
+
+def hive_task_log(user: str, id: str, batch: int, at: str, nonce: str) -> str:
+    """`at`: ISO 8601, the end of the last task in it."""
+    return f"{hive_task_logs(user, id)}{batch}.{re.sub('[-:]', '', at)}.{nonce}.json"
+
+
 def trial(nonce: str) -> str:
     """What is written, and written again, to try a datastore out."""
     return f"{PASSED}-{nonce}"
@@ -159,8 +174,12 @@ class Home(msgspec.Struct, frozen=True):
     def table(self, tbl: str) -> str:
         return f"{self.root}/$tables/{encode(tbl, 'table')}.json"
 
+    @property
+    def task_logs(self) -> str:
+        return f"{self.root}/$task_logs/"
+
     def task_log(self, session: str, batch: int) -> str:
-        return f"{self.root}/$task_logs/{session}-{batch:06d}.jsonl"
+        return f"{self.task_logs}{session}-{batch:06d}.jsonl"
 
     def result(self, session: str) -> str:
         return f"{self.root}/$results/{session}_results.json"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -30,10 +31,12 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskLog:
-    """The finished tasks of one batch, kept as one object of JSON lines. `masked` takes secrets out of their data."""
+    """The finished tasks of a session that were not kept yet. `keep` writes a batch of them; `masked` takes secrets out."""
 
-    def __init__(self, store: Store, home: Home, session: str, masked: Callable[[Any], Any] = lambda data: data) -> None:
-        self._store, self._home, self._session, self._masked = store, home, session, masked
+    def __init__(
+        self, keep: Callable[[Sequence[TaskRecord], int], None], masked: Callable[[Any], Any] = lambda data: data
+    ) -> None:
+        self._keep, self._masked = keep, masked
         self.records: list[TaskRecord] = []
         self._written: set[int] = set()
 
@@ -45,33 +48,41 @@ class TaskLog:
         return any(r.status == "ERR" for r in self.records)
 
     def write(self, batch: int) -> None:
-        """Keep what was added since the last write, in an object of its own (the next free number). Raises StoreUnavailable."""
+        """Keep what was added since the last write, under a number of its own (the next free one). Raises what `keep` raises."""
         if not self.records:
             return
         while batch in self._written:
             batch += 1
-        records = [msgspec.structs.replace(r, data=self._masked(r.data)) for r in self.records]
-        lines = msgspec.json.Encoder(enc_hook=str).encode_lines(records)
-        self._store.put(self._home.task_log(self._session, batch), lines)
+        self._keep([msgspec.structs.replace(r, data=self._masked(r.data)) for r in self.records], batch)
         self._written = {n for n in (*self._written, batch) if n >= batch - 1}
         self.records = []
 
 
+def lines(records: Sequence[TaskRecord]) -> bytes:
+    """JSON lines, one record each."""
+    return msgspec.json.Encoder(enc_hook=str).encode_lines(records)
+
+
 def write_result(store: Store, home: Home, session: str, result: msgspec.Struct) -> None:
     """Keep what a session came to. Raises StoreUnavailable."""
-    store.put(home.result(session), msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    store.put(home.result(session), _pretty(result))
 
 
-def write_mirrors(store: Store, home: Home, tables: dict[str, Any], checkpoints: dict[str, Any]) -> None:
+def write_mirror(store: Store, key: str, value: Any) -> None:
+    """A readable copy of what the log says; None: it is gone. Raises StoreUnavailable."""
+    if value is None:
+        store.delete(key)
+    else:
+        store.put(key, _pretty(value))
+
+
+def write_mirrors(store: Store, home: Home, tables: Mapping[str, Any], checkpoints: Mapping[str, Any]) -> None:
     """Readable copies of what the log says. Deleting or damaging them does nothing; a failure to write them is nobody's loss."""
-    for key, value in [
-        *((home.table(t), v) for t, v in tables.items()),
-        *((home.checkpoint(k), v) for k, v in checkpoints.items()),
-    ]:
-        try:
-            if value is None:
-                store.delete(key)
-            else:
-                store.put(key, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
-        except AnchovyError:
-            return
+    every = [(home.table(t), v) for t, v in tables.items()] + [(home.checkpoint(k), v) for k, v in checkpoints.items()]
+    with suppress(AnchovyError):
+        for key, value in every:
+            write_mirror(store, key, value)
+
+
+def _pretty(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

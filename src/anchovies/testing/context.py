@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from anchovies.core.tbl import Tbl
 from anchovies.sdk.context import entered
+from anchovies.sdk.session import Batch, Session
 
 
 class FakeLedger:
@@ -51,19 +51,18 @@ class FakeCheckpoint:
         self._ctx.mark()
 
 
-class FakeSession:
+class FakeSession(Session):
     """The session of nobody in particular."""
 
-    id, anchovy_id, user = "20260101T000000Z-000000", "fake", "tester"
+    def __init__(self) -> None:
+        super().__init__("20260101T000000Z-000000", "fake", "tester")
 
 
-class FakeBatch:
+class FakeBatch(Batch):
     """A batch without a deadline. Set `stop` to an error to make `check` raise it."""
 
-    id = 1
-
     def __init__(self) -> None:
-        self.tbls: Mapping[str, Tbl] = {}
+        super().__init__(1, self)
         self.left: float | None = None
         self.stop: BaseException | None = None
 

@@ -120,7 +120,7 @@ def test_aliases_and_opposites() -> None:
     assert settings(config={"is_task_executor": False}).service is True
     assert settings(env={"ACHVY_SERVICE": "1"}).commit_seconds == 5
     assert settings().commit_seconds == 30
-    assert "task_store_cls is not built yet" in refused(env={"ACHVY_TASK_METASTORE_CLASS": "HiveTaskMetastore"}).message
+    assert settings(env={"ACHVY_TASK_METASTORE_CLASS": "HiveTaskMetastore"}).task_store_cls == "HiveTaskMetastore"
 
 
 def test_two_variables_that_contradict_one_another() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from anchovies.core.errors import ConfigError, FatalError
+from anchovies.core.registry import resolve_class
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,19 +54,31 @@ _OURS = {  # name: (extension, class); strings, so that a run with nothing to do
 }
 
 
-def buffer_named(name: str = "parquet") -> Buffer:
-    """The buffer of `parquet`, `jsonl`, or an import path `package.module:Class`. Raises ConfigError."""
-    path = _OURS[name.lower()][1] if name.lower() in _OURS else name
-    module, _, cls = path.partition(":")
-    if not module or not cls:
-        raise ConfigError(f"unknown data buffer {name!r}", hint="take parquet, jsonl, or an import path package.module:Class")
+_expected: dict[object, None] = {}
+
+
+def expect_buffer(name: str | type) -> None:
+    """From now on this process also reads files of that buffer. It is looked up when there is one that no other reads."""
+    _expected.setdefault(name)
+
+
+def buffer_named(name: str | type = "parquet") -> Buffer:
+    """The buffer of `parquet`, `jsonl`, or a class: itself, or as `myplugin.Cls`, `package.module:Cls`, `./file.py:Cls` name it.
+
+    Raises ConfigError.
+    """
+    known = {n: path for n, (_, path) in _OURS.items()}
+    text = name.lower() if isinstance(name, str) and name.lower() in known else name
+    found = resolve_class(text, "data buffer", known)
+    shown = name if isinstance(name, str) else name.__qualname__
     try:
-        made = getattr(import_module(module), cls)()
-    except (ImportError, AttributeError, TypeError) as e:
-        raise ConfigError(f"the data buffer {name!r} cannot be loaded: {e}", hint="check --data-buffer-cls") from e
-    if not isinstance(made, Buffer):
-        raise ConfigError(f"{name!r} is not a data buffer", hint="a buffer has name, ext, writer(schema) and read(data)")
-    return made
+        made = found()
+    except Exception as e:
+        raise ConfigError(f"--data-buffer-cls {shown} could not be made: {type(e).__name__}: {e}") from e
+    if missing := [m for m in ("name", "ext", "writer", "read") if not hasattr(made, m)]:
+        hint = "a data buffer has name, ext, writer(schema) and read(data)"
+        raise ConfigError(f"--data-buffer-cls {shown} is no data buffer: it has no {missing[0]}", hint=hint)
+    return cast(Buffer, made)
 
 
 def buffer_for_ext(ext: str) -> Buffer:
@@ -74,4 +86,9 @@ def buffer_for_ext(ext: str) -> Buffer:
     for name, (known, _) in _OURS.items():
         if ext == known:
             return buffer_named(name)
-    raise FatalError(f"no data buffer reads .{ext} files", hint="they were written by a buffer that is not configured here")
+    for other in _expected:
+        if (found := buffer_named(cast(str | type, other))).ext == ext:
+            return found
+    raise FatalError(
+        f"no data buffer reads .{ext} files", hint="they were written by another buffer: name its class with --data-buffer-cls"
+    )
