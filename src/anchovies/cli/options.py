@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,6 +42,12 @@ class Given:
     env: Environment
     config: Config
     settings: Settings
+    options: Mapping[str, Any]
+
+    def again(self) -> tuple[Settings, Config]:
+        """Settings and configuration as the configuration's file says now; the environment is that of the start."""
+        config = load_config(self.options, self.env)
+        return resolve(self.options, self.env, config), config
 
     def operator(self) -> type:
         """The operator class. Raises ConfigError when none is named, or it cannot be found."""
@@ -65,7 +71,7 @@ def read(options: dict[str, Any], *, quiet: bool = False) -> Given:
     if not quiet:
         for warning in settings.warnings:
             say.warning(warning)
-    return Given(env, config, settings)
+    return Given(env, config, settings, options)
 
 
 def takes(*names: str) -> Callable[[F], F]:

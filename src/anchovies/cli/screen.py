@@ -115,6 +115,7 @@ _LINES = {
     "loaded": _loaded,
     "task_ended": _task,
     "warning": lambda tbl, d: ("warning", f"{d.get('message')}"),
+    "reloaded": lambda tbl, d: ("info", f"{d.get('file')} was read again: {', '.join(d.get('changed', ()))}"),
     "batch_ended": lambda tbl, d: ("debug", f"end of batch {d.get('batch')}"),
     "session_ended": _ended,
 }

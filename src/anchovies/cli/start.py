@@ -41,7 +41,7 @@ def session(given: Given, arm: Any, **more: Any) -> int:
     api = import_module("anchovies.engine.api")
     _many_rows()
     abandoned: list[object] = []
-    hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append, **more)
+    hooks = api.Hooks(signals=True, on_arm=arm, on_hard=abandoned.append, reread=given.again, **more)
     screen = screen_for(given.settings)
     with screen:
         result = api.run_session(operator, given.settings, given.config, given.env, screen.listen, hooks)

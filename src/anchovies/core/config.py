@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ _VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
 class Config:
     """What stands in the configuration. `settings`: the map under `config:`; `tbls`: table name → its raw map.
 
-    `path` is None where there is no file (text given, or nothing at all); `name` is how messages call it.
+    `path` is None where there is no file (text given, or nothing at all); `name` is how messages call it. `digest`: of the file's
+    content, as `digest_of` tells it.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Config:
     path: Path | None = None
     name: str = "config"
     warnings: tuple[str, ...] = ()
+    digest: str = ""
 
     def at(self, section: str, key: str) -> str:
         """How a message about `section.key` begins: with file, line and column where they are known."""
@@ -74,12 +77,25 @@ def _is_text(value: object) -> bool:
 def read_config(path: Path, env: Mapping[str, str]) -> Config:
     """The configuration in the file `path`. Raises ConfigError."""
     try:
-        text = path.expanduser().read_text("utf-8-sig")
+        data = path.expanduser().read_bytes()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: not UTF-8 at byte {e.start}", file=str(path)) from None
     except OSError as e:
         raise ConfigError(f"cannot read the configuration {path}: {e.strerror}", file=str(path)) from None
-    return parse_config(text, env, str(path), path)
+    return replace(parse_config(text, env, str(path), path), digest=_digest(data))
+
+
+def digest_of(path: Path) -> str | None:
+    """What changes when the content of a file does; None when it cannot be read."""
+    try:
+        return _digest(path.expanduser().read_bytes())
+    except OSError:
+        return None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def parse_config(text: str, env: Mapping[str, str], name: str = "config", path: Path | None = None) -> Config:

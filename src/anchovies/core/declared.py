@@ -199,7 +199,13 @@ RUN = (
     Setting("worker_num", COUNT, "this process is worker N of --workers", 0, flags=("--worker-num",), later=True, harmless=(0,)),
     Setting("workers", COUNT, "how many workers share the work", 1, flags=("--workers",), later=True, harmless=(1,)),
     Setting("retain", DURATION, "how long committed data are kept", None, "none: for ever", flags=("--retain",)),
-    Setting("cache_ttl", DURATION, "service: how long discover_tbls() is reused", 60.0, flags=("--cache-ttl",), later=True),
+    Setting(
+        "cache_ttl",
+        DURATION,
+        "service: how long what discover_tbls() and @cached methods found is used again",
+        60.0,
+        flags=("--cache-ttl",),
+    ),
 )
 
 PARTS = (

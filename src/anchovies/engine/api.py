@@ -15,6 +15,7 @@ from anchovies.core.registry import resolve_operator
 from anchovies.core.settings import Settings, resolve
 from anchovies.engine.events import Event, Listener, silent
 from anchovies.engine.outcome import TableFailures
+from anchovies.engine.reload import Reread
 from anchovies.engine.session import MakeWork, SessionRun
 from anchovies.engine.watch import Watch
 from anchovies.engine.work import work_of
@@ -30,13 +31,15 @@ class Hooks(msgspec.Struct, frozen=True):
 
     `signals`: SIGTERM and SIGINT stop it (main thread only). `on_arm` is told each batch's deadline (monotonic seconds).
     `on_hard` is called where work had to be abandoned: its thread still runs, so the process should end itself. `make_work`: what
-    a batch does, where that is something else than the operator's usual work.
+    a batch does, where that is something else than the operator's usual work. `reread` reads the settings and the configuration
+    again, as they were read for this session: a service does so when the file has changed.
     """
 
     signals: bool = False
     on_arm: Arm = lambda at: None
     on_hard: Callable[[SessionResult], None] = lambda result: None
     make_work: MakeWork = work_of
+    reread: Reread | None = None
 
 
 def run_session(
@@ -57,6 +60,7 @@ def _execute(
     run = SessionRun(operator, settings, config, env, listener, open_store(settings.datastore, env, settings.execution_timeout))
     run.on_arm = hooks.on_arm
     run.make_work = hooks.make_work
+    run.reread = hooks.reread
     watch = Watch(run)
     result = watch.run(signals=hooks.signals)
     listener(Event("session_ended", None, {"result": result}))
@@ -77,11 +81,15 @@ def run(operator: str | type, /, **settings: Any) -> SessionResult:
     listener: Listener = settings.pop("listener", silent)
     env = {**read_environment(), **_variables(settings.pop("cnxns", {}))}
     tbls = settings.pop("tbls", None)
-    config = load_config(settings, env)
-    if tbls is not None:
-        config = replace(config, tbls={**config.tbls, **config_from({"tbls": tbls}, "tbls").tbls})
-    resolved = resolve({k: v for k, v in settings.items() if k not in ("config", "config_file")}, env, config)
-    result, error = _execute(cls, resolved, config, env, listener, Hooks())
+
+    def read() -> tuple[Settings, Config]:
+        config = load_config(settings, env)
+        if tbls is not None:
+            config = replace(config, tbls={**config.tbls, **config_from({"tbls": tbls}, "tbls").tbls})
+        return resolve({k: v for k, v in settings.items() if k not in ("config", "config_file")}, env, config), config
+
+    resolved, config = read()
+    result, error = _execute(cls, resolved, config, env, listener, Hooks(reread=read))
     if result.exit_code == 0:
         return result
     if isinstance(error, TableFailures) and len(error.errors) == 1:

@@ -16,6 +16,7 @@ Kind = Literal[
     "loaded",  # tbl, rows, bytes, counts, slot (an uploader's transaction)
     "task_ended",  # task_type, tbl, status OK/ERR, duration_ms, rows, kept, err_msg, hint, error (the exception)
     "warning",  # tbl or None, message
+    "reloaded",  # file, changed (names of settings, `tbls`, `schemas`): the configuration of a service was read again
     "batch_ended",  # batch
     "session_ended",  # result: SessionResult
 ]

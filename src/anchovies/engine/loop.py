@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from anchovies.core.config import Config
+from anchovies.core.errors import ConfigError
 from anchovies.core.settingkinds import show_duration
+from anchovies.core.settings import Settings
 from anchovies.engine.feeds import named_upstreams
+from anchovies.engine.outcome import ENDS_SERVICE
+from anchovies.engine.reload import Reload, Reread
 from anchovies.engine.services import Services, phrase
 from anchovies.engine.wake import Waker
+from anchovies.sdk.cached import Cache, cache_of, keep_cache
 from anchovies.sdk.operator import Uploader
 
 LONGEST = 10  # times the interval
 LEAST = 1.0  # seconds: the interval that a backoff reckons with at least
 
 
-class Loop:
-    """What one service knows of its batches. `close()` it."""
+Adopt = Callable[[Settings, Config], None]
 
-    def __init__(self, services: Services) -> None:
+
+class Loop:
+    """What one service knows of its batches. `adopt` is called with other settings and another configuration. `close()` it."""
+
+    def __init__(self, services: Services, config: Config, reread: Reread | None, adopt: Adopt) -> None:
         self._s = services
         self.failures = 0
         self._told: set[str] = set()
         self._waker = self._make_waker()
+        self._config, self._adopt = config, adopt
+        self._reload = Reload(services, config, reread)
+        self._former: tuple[Settings, Config] | None = None  # what a batch has to be well under the new one for, to be forgotten
+        self._goes_back = False
 
     def _make_waker(self) -> Waker:
         named = named_upstreams(self._s) if self._s.settings.upstream else []
@@ -29,15 +44,39 @@ class Loop:
         self._waker.close()
 
     def begin(self) -> None:
-        """Before each batch."""
+        """Before each batch: with the configuration that lies there now."""
+        if (new := self._reload.look(self._s.settings, self._config)) is not None:
+            self._former = (self._s.settings, self._config)
+            self._use(new.settings, new.config)
+            self._reload.told(new)
         self._s.seen = {}
         if not isinstance(self._s.operator, Uploader):  # an uploader says itself what it has read
             self._waker.begin()
+
+    def _use(self, settings: Settings, config: Config) -> None:
+        self._config = config
+        self._adopt(settings, config)
+        keep_cache(self._s.operator, Cache(float(settings.cache_ttl), self._s.clock.monotonic))
+        self._waker.close()
+        self._waker = self._make_waker()
+
+    def is_over(self, error: BaseException | None) -> bool:
+        """Whether what ended a batch ends the service. A new configuration with which nothing works does not: the old one is
+        taken back."""
+        former, self._former = self._former, None
+        if isinstance(error, ConfigError) and former is not None:
+            self._use(*former)
+            self._reload.refused(error)
+            self._goes_back = True
+            return False
+        return isinstance(error, ENDS_SERVICE) or not isinstance(error, Exception | None)
 
     def ended(self, number: int, failed: BaseException | None) -> None:
         """After each batch. What went wrong is told once, however often it goes wrong in a row; so is that it does no more."""
         self._waker.note(self._s.seen)
         self._s.woken_by = set()
+        if self._goes_back:
+            return
         if failed is None:
             if self.failures:
                 count = f"{self.failures} batch{'es' if self.failures > 1 else ''}"
@@ -45,14 +84,23 @@ class Loop:
             self.failures, self._told = 0, set()
             return
         self.failures += 1
+        self._forget()
         if (what := phrase(failed)) not in self._told and len(self._told) < LONGEST:
             self._told.add(what)
             longest = show_duration(self._ceiling(LONGEST))
             self._s.tell("warning", message=f"batch {number} failed: {what}. It is tried again, with pauses of up to {longest}")
 
+    def _forget(self) -> None:
+        """What was found out may be the reason of the failure."""
+        if (cache := cache_of(self._s.operator)) is not None:
+            cache.clear()
+
     def pause(self) -> bool:
         """Sleep until the next batch is due; True if the service is to stop. After a failure no upstream shortens it."""
         s = self._s
+        if self._goes_back:
+            self._goes_back = False
+            return s.stop.is_set()
         if self.failures:
             return s.stop.is_set() or s.stop.wait(self.backoff())
         s.woken_by = self._waker.wait(float(s.settings.interval))

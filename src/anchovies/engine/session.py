@@ -26,13 +26,15 @@ from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.engine.loop import Loop
 from anchovies.engine.outbox import Outbox
-from anchovies.engine.outcome import ENDS_SERVICE, TableFailures, add_up, mask, settle
+from anchovies.engine.outcome import TableFailures, add_up, mask, settle
 from anchovies.engine.parts import Parts
 from anchovies.engine.refresh import forget_checkpoints
+from anchovies.engine.reload import Reread
 from anchovies.engine.routes import Routes
 from anchovies.engine.services import Services
 from anchovies.engine.upkeep import is_due, look_after, noted
 from anchovies.engine.work import Work, work_of
+from anchovies.sdk.cached import Cache, keep_cache
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
@@ -85,6 +87,7 @@ class SessionRun:
         self._hinted = 0
         self.on_arm: Callable[[float | None], None] = lambda at: None
         self.make_work: MakeWork = work_of
+        self.reread: Reread | None = None
 
     def _make_log(self) -> Log:
         retry = Retry(self.clock, self.ids, self.deadline.left)
@@ -158,6 +161,7 @@ class SessionRun:
         operator = self.operator_cls()
         connections = Connections(self.operator_cls, connections_from(self.env), self.stop, self.ids.jitter)
         operator.connections = connections
+        keep_cache(operator, Cache(float(self.settings.cache_ttl), self.clock.monotonic))
         services = Services(
             store=self.store,
             home=self.home,
@@ -202,13 +206,20 @@ class SessionRun:
     def _batches(self, services: Services, work: Work, connections: Connections) -> BaseException | None:
         if not self.settings.service:
             return self._batch(1, services, work)[1]
-        loop, number = Loop(services), 0
+
+        def adopt(settings: Settings, config: Config) -> None:
+            nonlocal work
+            self.settings = services.settings = settings
+            self.config = config
+            work = self.make_work(services, config, self.env)
+
+        loop, number = Loop(services, self.config, self.reread, adopt), 0
         try:
             while True:
                 number += 1
                 loop.begin()
                 error, failed = self._batch(number, services, work)
-                if isinstance(error, ENDS_SERVICE) or not isinstance(error, Exception | None):
+                if loop.is_over(error):
                     return error
                 self._close(connections)
                 self._mirror()

@@ -12,6 +12,7 @@ from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_config
 from anchovies.engine.routes import Routes
+from anchovies.sdk.cached import cache_of
 from anchovies.sdk.operator import Operator
 
 
@@ -43,7 +44,7 @@ def known_tables(operator: Operator, routes: Routes, config: Config) -> dict[str
     """Configured, discovered and marked tables; the configuration wins where it says something."""
     properties = type(operator).tbl_properties
     found: dict[str, Tbl] = {}
-    for tbl in _checked(operator.discover_tbls(), operator):
+    for tbl in _discovered(operator):
         raw = config.tbls.get(tbl.name)
         found[tbl.name] = merge_tbl(tbl, raw, properties) if raw is not None else tbl
     for name, raw in config.tbls.items():
@@ -52,6 +53,14 @@ def known_tables(operator: Operator, routes: Routes, config: Config) -> dict[str
     for name in routes.exact_tables():
         found.setdefault(name, Tbl(name))
     return found
+
+
+def _discovered(operator: Operator) -> Iterable[Tbl]:
+    """What `discover_tbls()` gives, or gave a moment ago."""
+    cache = cache_of(operator)
+    if cache is None:
+        return _checked(operator.discover_tbls(), operator)
+    return cache.get("discover_tbls", lambda: tuple(_checked(operator.discover_tbls(), operator)))
 
 
 def _checked(tbls: Iterable[Tbl], operator: Operator) -> Iterable[Tbl]:

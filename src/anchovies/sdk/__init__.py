@@ -15,6 +15,7 @@ from anchovies.core.errors import (
 from anchovies.core.secret import Secret
 from anchovies.core.tbl import Column, SortKey, Tbl
 from anchovies.core.types import ColType, parse_type
+from anchovies.sdk.cached import cached
 from anchovies.sdk.connection import Connection, ConnectionMemo, attr
 from anchovies.sdk.context import Checkpoint, Context, Ledger, Task, batch, context, session
 from anchovies.sdk.markers import on_ack, on_task, sink, source
@@ -61,6 +62,7 @@ __all__ = [
     "Uploader",
     "attr",
     "batch",
+    "cached",
     "context",
     "on_ack",
     "on_task",

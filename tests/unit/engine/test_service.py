@@ -17,7 +17,7 @@ from anchovies.engine.limits import StopSignal, stopped_by
 from anchovies.engine.loop import Loop
 from anchovies.engine.session import SessionRun
 from anchovies.engine.wake import Waker
-from anchovies.sdk import Connection, Downloader, batch, context, on_task, source
+from anchovies.sdk import Connection, Downloader, Tbl, batch, context, on_task, source
 
 
 def service(
@@ -129,7 +129,7 @@ def test_failures_back_off_and_go_on(place: Any, where: str, monkeypatch: pytest
 def test_a_backoff_is_full_jitter(place: Any, failures: int, interval: float, ceiling: float) -> None:
     given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": interval}
     services, _ = SessionRun(Counting, resolve(given, {}, Config()), Config(), {}, silent, place.store).prepare()
-    loop = Loop(services)
+    loop = Loop(services, Config(), None, lambda settings, config: None)
     loop.failures = failures
     pauses = [loop.backoff() for _ in range(200)]
     loop.close()
@@ -224,3 +224,22 @@ def test_a_hundred_batches_take_no_more_memory_than_twenty(place: Any) -> None:
     finally:
         tracemalloc.stop()
     assert sizes[99] - sizes[19] < 60_000, sizes[::20]
+
+
+@pytest.mark.parametrize(("ttl", "asked"), [("1h", [1, 4]), (0, [1, 2, 3, 4, 5])])
+def test_what_was_discovered_is_used_again_until_a_batch_fails(place: Any, ttl: Any, asked: list[int]) -> None:
+    seen: list[int] = []
+
+    class Found(Downloader):
+        def discover_tbls(self) -> Any:
+            seen.append(batch().id)
+            return [Tbl("t")]
+
+        @source("t")
+        def t(self) -> Any:
+            if batch().id == 3:
+                raise RuntimeError("it is gone")
+            return iter(())
+
+    service(place, Found, 5, cache_ttl=ttl, prepare=lambda run: setattr(run.ids, "jitter", lambda: 0.0))
+    assert seen == asked
