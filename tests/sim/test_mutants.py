@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from anchovies.core.errors import AlreadyExists, CommitUnknown, NotFound, StoreUnavailable
-from anchovies.store import cursors, garbage, segments, snapshot
+from anchovies.store import cursors, garbage, rivals, segments, snapshot
 from anchovies.store import log as log_module
 from anchovies.store import state as state_module
 from anchovies.store.garbage import Collector
@@ -77,14 +78,14 @@ def no_fencing(patch: Patch) -> None:
     _no_order(patch)
     real = Log._verdict
     patch.setattr(
-        Log, "_verdict", lambda self, found, keys: real(self, found, keys) if found.kind in ("edit", "retire") else None
+        Log, "_verdict", lambda self, found, *seen: real(self, found, *seen) if found.kind in ("edit", "retire") else None
     )
 
 
 def resets_fence_nobody(patch: Patch) -> None:
     _no_order(patch)
     real = Log._verdict
-    patch.setattr(Log, "_verdict", lambda self, found, keys: None if found.kind == "reset" else real(self, found, keys))
+    patch.setattr(Log, "_verdict", lambda self, found, *seen: None if found.kind == "reset" else real(self, found, *seen))
 
 
 def a_reset_raises_no_floor(patch: Patch) -> None:
@@ -104,15 +105,15 @@ def stale_restart(patch: Patch) -> None:
     _no_order(patch)
     real, place = Log._verdict, Log._place
 
-    def verdict(self: Log, found: Record, keys: frozenset[str]) -> Exception | None:
+    def verdict(self: Log, found: Record, *seen: Any) -> Exception | None:
         if self._opened or found.kind in ("edit", "retire"):
-            return real(self, found, keys)
-        self._epoch = self._state.epoch(0) + 1
+            return real(self, found, *seen)
+        self._epoch = self._state.epoch(self._lane) + 1
         return None
 
-    def placed(self: Log, draft: Record) -> Record:
-        found = place(self, draft)
-        return replace(found, epoch=self._epoch) if draft.kind in ("open", "commit") else found
+    def placed(self: Log, kind: str, draft: Record) -> Record:
+        found = place(self, kind, draft)
+        return replace(found, epoch=self._epoch) if kind == "commit" else found
 
     patch.setattr(Log, "_verdict", verdict)
     patch.setattr(Log, "_place", placed)
@@ -124,7 +125,7 @@ def same_epoch(patch: Patch) -> None:
 
     def start(self: Log, state: State, base: int) -> None:
         real(self, state, base)
-        self._epoch = max(1, state.epoch(0))
+        self._epoch = max(1, state.epoch(self._lane))
 
     patch.setattr(Log, "_start", start)
 
@@ -132,14 +133,14 @@ def same_epoch(patch: Patch) -> None:
 def seq_by_the_clock(patch: Patch) -> None:
     real = Log._place
     patch.setattr(state_module, "follows", lambda state, record: None)
-    patch.setattr(Log, "_place", lambda self, draft: replace(real(self, draft), seq=self._clock.now_us()))
+    patch.setattr(Log, "_place", lambda self, *of: replace(real(self, *of), seq=self._clock.now_us()))
 
 
 def seq_without_rows(patch: Patch) -> None:
     real, place = state_module.fold, Log._place
     patch.setattr(state_module, "follows", lambda state, record: None)
     patch.setattr(log_module, "fold", lambda state, record: replace(real(state, record), seq=record.seq))
-    patch.setattr(Log, "_place", lambda self, draft: replace(place(self, draft), seq=max(self._state.seq, 10**15)))
+    patch.setattr(Log, "_place", lambda self, *of: replace(place(self, *of), seq=max(self._state.seq, 10**15)))
 
 
 def a_retry_has_another_seq(patch: Patch) -> None:
@@ -192,6 +193,128 @@ def fenced_go_on(patch: Patch) -> None:
             self._dead = None
 
     patch.setattr(Log, "_race", race)
+
+
+# --- several workers ---
+
+
+def siblings_conflict_with_nobody(patch: Patch) -> None:
+    """What another lane has changed is folded, whatever the batch rests on."""
+    real = Log._verdict
+
+    def verdict(self: Log, found: Record, before: State, change: Change, keys: frozenset[str]) -> Exception | None:
+        other = found.kind in ("open", "commit") and found.lane != self._lane
+        return real(self, found, before, change, frozenset() if other else keys)
+
+    patch.setattr(Log, "_verdict", verdict)
+
+
+def what_a_batch_only_read_conflicts_with_nobody(patch: Patch) -> None:
+    real = Log._race
+    patch.setattr(Log, "_race", lambda self, kind, change, keys: real(self, kind, change, log_module.touched(change)))
+
+
+def tables_are_described_without_knowing_of_others(patch: Patch) -> None:
+    patch.setattr(rivals, "describes_otherwise", lambda theirs, mine, before: False)
+
+
+def an_old_partition_goes_on(patch: Patch) -> None:
+    _no_order(patch)
+    real = Log._verdict
+
+    def verdict(self: Log, found: Record, before: State, *seen: Any) -> Exception | None:
+        if found.kind == "open" and found.workers != before.workers and found.lane != self._lane:
+            return None
+        return real(self, found, before, *seen)
+
+    patch.setattr(Log, "_verdict", verdict)
+
+
+def an_old_partition_begins_again(patch: Patch) -> None:
+    real = Log._start
+
+    def start(self: Log, state: State, base: int) -> None:
+        real(self, state, base)
+        self._joined = False
+
+    patch.setattr(Log, "_start", start)
+
+
+def a_rival_on_an_empty_log_goes_on(patch: Patch) -> None:
+    """Another worker of the same number wrote the first record of all, which raised every lane."""
+    _no_order(patch)
+    real = Log._verdict
+
+    def verdict(self: Log, found: Record, before: State, *seen: Any) -> Exception | None:
+        return real(self, found, replace(before, workers=before.workers or self._workers), *seen)
+
+    patch.setattr(Log, "_verdict", verdict)
+
+
+def a_batch_from_before_shares_out_anew(patch: Patch) -> None:
+    """The first commit carries the new number, and rows that were read before."""
+    _no_order(patch)
+    patch.setattr(Log, "_is_shared_so", lambda self: True)
+
+
+def sharing_out_raises_only_its_own_lane(patch: Patch) -> None:
+    _no_order(patch)
+    real = state_module.fold
+
+    def fold(state: State, record: Record) -> State:
+        after = real(state, record)
+        return replace(after, floor=state.floor) if record.kind == "open" and state.workers else after
+
+    patch.setattr(log_module, "fold", fold)
+    patch.setattr("anchovies.store.history.fold", fold)
+
+
+def _sharing_out(patch: Patch, epoch: Callable[[Log], int]) -> None:
+    _no_order(patch)
+    real = Log._place
+
+    def place(self: Log, kind: str, draft: Record) -> Record:
+        found = real(self, kind, draft)
+        return replace(found, epoch=epoch(self)) if kind == "share" else found
+
+    patch.setattr(Log, "_place", place)
+
+
+def sharing_out_goes_one_up(patch: Patch) -> None:
+    """What those wrote who had not committed yet lies under the new epoch, then, and is nobody's to collect."""
+    _sharing_out(patch, lambda log: log._state.top_epoch + 1)
+
+
+def sharing_out_goes_up_in_its_own_lane(patch: Patch) -> None:
+    _sharing_out(patch, lambda log: log._state.epoch(log._lane) + 2)
+
+
+def sharing_out_is_not_worked_out_again(patch: Patch) -> None:
+    """Another slot, and the epoch that would have been right in the first."""
+    _no_order(patch)
+    real, first = Log._place, dict[str, int]()
+
+    def place(self: Log, kind: str, draft: Record) -> Record:
+        found = real(self, kind, draft)
+        return replace(found, epoch=first.setdefault(draft.cid, found.epoch)) if kind == "share" else found
+
+    patch.setattr(Log, "_place", place)
+
+
+def another_slot_keeps_its_seq(patch: Patch) -> None:
+    patch.setattr(state_module, "follows", lambda state, record: None)
+    real, first = Log._place, dict[str, int]()
+
+    def place(self: Log, kind: str, draft: Record) -> Record:
+        found = real(self, kind, draft)
+        return replace(found, seq=first.setdefault(draft.cid, found.seq))
+
+    patch.setattr(Log, "_place", place)
+
+
+def snapshot_forgets_how_many_share_the_log(patch: Patch) -> None:
+    _no_order(patch)
+    _snapshot_without(patch, workers=0)
 
 
 # --- snapshots, segments, ledgers ---
@@ -267,6 +390,23 @@ def the_newest_epoch_is_collected(patch: Patch) -> None:
 
 def the_epoch_to_come_is_collected(patch: Patch) -> None:
     _collecting(patch, lambda self, epochs: {lane: e + 2 for lane, e in epochs.items()})
+
+
+def another_lanes_epoch_collects(patch: Patch) -> None:
+    _collecting(patch, lambda self, epochs: dict.fromkeys(epochs, max(epochs.values())))
+
+
+def lanes_that_are_no_more_are_collected(patch: Patch) -> None:
+    def epochs(self: Collector, of: dict[str, int]) -> dict[str, int]:
+        return {lane: e if int(lane) < self._state.workers else 10**7 for lane, e in of.items()}
+
+    real = Collector._lanes
+    patch.setattr(Collector, "_lanes", lambda self: {*real(self), *"123"})
+    _collecting(patch, epochs)
+
+
+def lanes_that_never_committed_are_left(patch: Patch) -> None:
+    patch.setattr(Collector, "_lanes", lambda self: {*self._state.lanes, "0"})
 
 
 def named_files_are_collected(patch: Patch) -> None:
@@ -349,7 +489,12 @@ MUTANTS: list[Mutant] = [
     snapshot_forgets_what_was_retired, changed_parts_are_not_written, parts_are_collected_at_once, segments_skip_a_slot,
     the_newest_epoch_is_collected, the_epoch_to_come_is_collected, named_files_are_collected, the_next_pass_begins_too_late,
     collected_by_a_state_of_later, retired_before_all_have_passed, deleted_before_it_is_retired, more_is_retired_than_said,
-    slots_are_deleted, garbage_is_left,
+    slots_are_deleted, garbage_is_left, siblings_conflict_with_nobody, what_a_batch_only_read_conflicts_with_nobody,
+    tables_are_described_without_knowing_of_others, an_old_partition_goes_on, an_old_partition_begins_again,
+    a_rival_on_an_empty_log_goes_on, a_batch_from_before_shares_out_anew, sharing_out_raises_only_its_own_lane,
+    sharing_out_goes_one_up, sharing_out_goes_up_in_its_own_lane, sharing_out_is_not_worked_out_again, another_slot_keeps_its_seq,
+    snapshot_forgets_how_many_share_the_log, another_lanes_epoch_collects, lanes_that_are_no_more_are_collected,
+    lanes_that_never_committed_are_left,
 ]  # fmt: skip
 
 #: Rules of those who use the log; the simulated processes break them themselves.

@@ -21,7 +21,7 @@ from anchovies.core.tblconfig import tbl_from_json
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
 from anchovies.store.ledgers import NOTHING
-from anchovies.store.log import Log
+from anchovies.store.log import NOBODY, Log
 from anchovies.store.past import past
 from anchovies.store.record import Change, Checkpoints, CheckpointValue, LedgerChange, Note, Writer
 from anchovies.store.state import State, touched
@@ -59,7 +59,8 @@ def who_edits(env: Mapping[str, str]) -> str:
 def edit_log(store: Store, home: Home, clock: Clock, ids: Ids) -> Log:
     """A hold on a log for somebody who is no session."""
     writer = Writer(host=hostname(), pid=os.getpid(), session=ids.session(clock.now_us()), batch=0, version=__version__)
-    return Log(store, home, clock=clock, ids=ids, writer=writer)
+    lane, workers = NOBODY
+    return Log(store, home, clock=clock, ids=ids, writer=writer, lane=lane, workers=workers)
 
 
 class Editor:

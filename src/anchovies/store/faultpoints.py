@@ -24,7 +24,7 @@ _KINDS = [
         ("manifest", _HOME + r"\$log/man/"),
         ("cursor", _HOME + r"\$log/cursors/"),
         ("collected", _HOME + r"\$log/collected\.json"),
-        ("lease", _HOME + r"\$log/lease\.json"),
+        ("lease", _HOME + r"\$log/lease(-\d+)?\.json"),
         ("probe", _HOME + r"\$log/probe/"),
         ("lock", _HOME + r"\$log/lock"),
         ("data", _HOME + r"data/"),

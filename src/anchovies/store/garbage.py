@@ -59,7 +59,7 @@ class Collector:
     def run(self) -> Removed:
         """Delete all garbage. Raises what the store raises; what was deleted by then is counted, and nothing else happened."""
         state, before = self._state, self._before
-        epochs = {lane: state.epoch(int(lane)) for lane in {*state.lanes, "0"}}
+        epochs = {lane: state.epoch(int(lane)) for lane in self._lanes()}
         named, open_since = self._named(epochs)
         retired = self._drop_retired()
         for root, deep in self._roots():
@@ -88,7 +88,10 @@ class Collector:
             names.update(_objects(record))
             if record.kind == "open" and record.epoch == epochs.get(str(record.lane)):
                 first[str(record.lane)] = (record.slot - 1, record.prev)
-        return names, min((first.get(lane, start) for lane in self._state.lanes), default=start)
+        state = self._state
+        yet_to_open = (state.slot, state.cid)  # no record of a newest epoch that nobody has opened lies before our state's end
+        at = [first.get(lane, start) if epoch >= state.floor else yet_to_open for lane, epoch in state.lanes.items()]
+        return names, min(at, default=start)
 
     def _records(self, slot: int) -> Iterator[Record]:
         """Up to the slot of our state; what came later is of the newest epochs."""
@@ -98,6 +101,15 @@ class Collector:
             yield record
 
     # --- sealed epochs ---
+
+    def _lanes(self) -> set[str]:
+        """Every lane that may have left files: one that never committed, or that is no more, is known by its files alone."""
+        known = {*self._state.lanes, "0"}
+        if self._state.floor > 1:  # else nobody has shared the log out anew: what those lanes have written may still be committed
+            for root, with_table in self._roots():
+                for prefix in list(self._folders(root)) if with_table else [root]:
+                    known.update(lane for folder in self._folders(prefix, "-") if (lane := folder[len(prefix) : -1]).isdecimal())
+        return known
 
     def _roots(self) -> Iterator[tuple[str, bool]]:
         """Prefixes below which names begin with lane and epoch; True: a table's name comes first."""
@@ -121,14 +133,14 @@ class Collector:
             if of is not None and entry.key not in named:
                 self._delete(entry.key, entry.size)
 
-    def _folders(self, root: str) -> Iterator[str]:
-        """The prefixes one level below `root`, each found with one look."""
-        after = ""
+    def _folders(self, root: str, end: str = "/") -> Iterator[str]:
+        """The prefixes below `root` that go to the next `end`, each found with one look."""
+        after, behind = "", chr(ord(end) + 1)
         while (entry := next(iter(self._store.list(root, after)), None)) is not None:
-            folder = entry.key[: entry.key.index("/", len(root)) + 1] if "/" in entry.key[len(root) :] else ""
+            folder = entry.key[: entry.key.index(end, len(root)) + 1] if end in entry.key[len(root) :] else ""
             if folder:
                 yield folder
-            after = f"{folder[:-1]}0" if folder else entry.key  # `0` is the character after `/`
+            after = f"{folder[:-1]}{behind}" if folder else entry.key
 
     # --- retired files ---
 

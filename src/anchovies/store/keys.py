@@ -87,11 +87,18 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def lease(self) -> str:
-        return f"{self.root}/$log/lease.json"
+        return self.lease_of(0)
 
     @property
     def lock(self) -> str:
-        return f"{self.root}/$log/lock"
+        return self.lock_of(0)
+
+    def lease_of(self, lane: int) -> str:
+        """One a lane: a worker is polite to whoever would be the same worker."""
+        return f"{self.root}/$log/lease{f'-{lane}' if lane else ''}.json"
+
+    def lock_of(self, lane: int) -> str:
+        return f"{self.root}/$log/lock{f'-{lane}' if lane else ''}"
 
     @property
     def snapshots(self) -> str:

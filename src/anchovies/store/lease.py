@@ -120,19 +120,22 @@ class Busy(msgspec.Struct, frozen=True):
         return f"{self.home} is already run by session {i.session} on {i.host} (pid {i.pid}) since {i.since}"
 
 
-def read(store: Store, home: Home) -> LeaseInfo:
+def read(store: Store, home: Home, lane: int = 0) -> LeaseInfo:
     """What the lease says; a free one when there is none, or when it cannot be understood."""
     try:
-        return msgspec.json.decode(store.get(home.lease), type=LeaseInfo)
+        return msgspec.json.decode(store.get(home.lease_of(lane)), type=LeaseInfo)
     except (NotFound, msgspec.MsgspecError):
         return LeaseInfo()
 
 
 class Lease:
-    """One process's dealings with the lease of one anchovy: `acquire`, `beat` now and then, `release`."""
+    """One process's dealings with the lease of one lane of one anchovy: `acquire`, `beat` now and then, `release`."""
 
-    def __init__(self, store: Store, home: Home, clock: Clock, ids: Ids, who: Writer, retry: Retry | None = None) -> None:
+    def __init__(
+        self, store: Store, home: Home, clock: Clock, ids: Ids, who: Writer, retry: Retry | None = None, lane: int = 0
+    ) -> None:
         self._store, self._home, self._clock, self._ids, self._who = store, home, clock, ids, who
+        self._lane = lane
         self._retry = retry or Retry(clock, ids)
         self._lock: OsLock | None = None
         self._mine: LeaseInfo | None = None
@@ -201,7 +204,7 @@ class Lease:
 
     def _try(self, until: float, check: Callable[[], None]) -> Held | Busy:
         try:
-            self._lock = self._retry.call(lambda: self._store.try_lock(self._home.lock))
+            self._lock = self._retry.call(lambda: self._store.try_lock(self._home.lock_of(self._lane)))
         except AlreadyExists:
             info = self._read()
             return Busy(self._home.root, info, here=info.free)
@@ -253,7 +256,7 @@ class Lease:
         probe = self._home.probe(self._ids.nonce())
         self._store.put(probe, b"{}")
         try:
-            now, then = self._modified(probe), self._modified(self._home.lease)
+            now, then = self._modified(probe), self._modified(self._home.lease_of(self._lane))
         finally:
             self._store.delete(probe)
         return now - then if now > 0 and then > 0 and now - then > -TTL else None
@@ -265,17 +268,17 @@ class Lease:
         """Nobody takes a fresh lease away, so only an old one is looked at."""
         if self._mine is not None and self._clock.monotonic() - self._beaten < TTL / 2:
             return True
-        now = read(self._store, self._home)
+        now = read(self._store, self._home, self._lane)
         if self._mine is not None and (now.free or now.session == self._mine.session):
             return True
         self._mine = None
         return False
 
     def _read(self) -> LeaseInfo:
-        return self._retry.call(lambda: read(self._store, self._home))
+        return self._retry.call(lambda: read(self._store, self._home, self._lane))
 
     def _write(self, info: LeaseInfo) -> None:
-        self._store.put(self._home.lease, msgspec.json.encode(info, order="sorted"))
+        self._store.put(self._home.lease_of(self._lane), msgspec.json.encode(info, order="sorted"))
         self._mine = info
         self._beaten = self._clock.monotonic()
 

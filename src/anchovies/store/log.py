@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -16,20 +17,21 @@ from anchovies.core.errors import (
     FatalError,
     Fenced,
     NotFound,
-    StaleSession,
     Stopped,
     StoreUnavailable,
 )
 from anchovies.core.ids import Ids
 from anchovies.core.retry import Retry
-from anchovies.store import heads, snapshot
+from anchovies.store import heads, rivals, snapshot
 from anchovies.store.base import Store
 from anchovies.store.history import Format, History, manifest
 from anchovies.store.keys import Home
-from anchovies.store.record import FORMAT, MAX_RECORD, Change, Kind, Note, Record, Writer, seal
+from anchovies.store.record import FORMAT, MAX_RECORD, Change, Note, Record, Writer, seal
 from anchovies.store.state import State, fold, touched
 
+Deed = Literal["commit", "share", "edit", "retire", "reset"]
 SNAPSHOT_EVERY = 256
+NOBODY = (-1, 0)  # lane and workers of who only edits, retires or resets
 _UNKNOWN = "nothing was cleaned up and nothing is lost: run it again, the next session finds out whether the commit landed"
 
 
@@ -37,7 +39,8 @@ class Log:
     """A session's hold on the log. `load`, then `append` as often as there is something, then `finish`.
 
     The first commit is the session's `open` as well, so a run that finds nothing writes nothing. `writer` may be replaced between
-    batches. Calls are serialised; `revoke` may come from any thread.
+    batches. Calls are serialised; `revoke` may come from any thread. `lane`: the session is this one of `workers` that share the
+    log, each with epochs of its own; what the others commit is folded on the way.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class Log:
         workers: int = 1,
         retry: Retry | None = None,
     ) -> None:
-        if (lane, workers) != (0, 1):
-            raise ConfigError("several workers of one anchovy are not built yet", hint="leave out --worker-num and --workers")
+        if not 0 <= lane < workers and (lane, workers) != NOBODY:
+            raise ConfigError(
+                f"there is no worker {lane} of {workers}", hint="workers are counted from 0: the last of 4 is --worker-num 3"
+            )
         self.writer = writer
         self.committed = False
         self._store, self._home, self._clock, self._ids = store, home, clock, ids
@@ -63,6 +68,7 @@ class Log:
         self._turn = threading.RLock()
         self._revoked: AnchovyError | None = None
         self._dead: AnchovyError | None = None
+        self._joined = False  # the log was seen to be shared by as many workers as we are told: from then on it must stay so
         self._start(State(), 0)
 
     # --- what was read ---
@@ -71,6 +77,11 @@ class Log:
     def state(self) -> State:
         """The log as this session knows it: as loaded, plus its own commits and what it had to fold on the way."""
         return self._state
+
+    @property
+    def ack_pending(self) -> list[str]:
+        """Tokens that a session of this lane has committed, and not acknowledged at the source yet as far as the log knows."""
+        return self._state.pending(max(self._lane, 0))
 
     @property
     def epoch(self) -> int:
@@ -84,17 +95,36 @@ class Log:
                 raise self._dead
             self._start(*self._history.load())
             self._dead = None
-            if self._state.workers not in (0, self._workers):
-                raise ConfigError(
-                    f"{self._home.root} was run by {self._state.workers} workers; going on with {self._workers} is not built yet",
-                    hint="run it by the version that knows workers, or give this one another id",
-                )
+            if self._joined and not self._is_shared_so():
+                self._dead = self._taken_over(self._state.workers)
+                raise self._dead
+            self._joined = self._is_shared_so() and self._workers > 0
             return self._state
 
     def _start(self, state: State, base: int) -> None:
         self._state, self._snapshot = state, base
         self._opened = False
         self._epoch = state.epoch(self._lane) + 1
+
+    def _is_shared_so(self) -> bool:
+        """Whether as many workers as we are told share the log, or nobody has shared it yet."""
+        return self._state.workers in (0, self._workers)
+
+    def begin(self) -> None:
+        """Call it before a batch reads its source. Where another number of workers shared the log until now, it is shared out
+        anew by a record of its own: it ends every session of the old partition, and its epoch is above all of theirs.
+
+        Otherwise nothing is written. Raises Fenced, CommitUnknown, StoreUnavailable.
+        """
+        with self._turn:
+            self._permitted()
+            if self._is_shared_so() or not self._workers:
+                return
+            self._ready()
+            if self._race("share", Change(), frozenset()) is not None:
+                self._opened = self.committed = True
+            self._epoch = self._state.epoch(self._lane) + (not self._opened)
+            self._joined = True
 
     # --- names of data files ---
 
@@ -119,8 +149,15 @@ class Log:
         FatalError, and what `revoke` was given.
         """
         with self._turn:
+            assert self._workers, "who only edits has no rows to commit"
             self._ready()
+            if not self._is_shared_so():
+                self.begin()
+                what = f"{self._home.root} was shared out anew, and this batch had begun before that"
+                self._dead = rivals.stale(self._state.slot, what)
+                raise self._dead
             record = self._race("commit", change, keys | touched(change))
+            assert record is not None
             self._opened = self.committed = True
             if self._state.slot - self._snapshot >= SNAPSHOT_EVERY:
                 self._keep_snapshot()
@@ -129,31 +166,28 @@ class Log:
     def edit(self, change: Change) -> Record:
         """Commit a change that was made by hand (`change.note` says who and why). It fences nobody; batches that depend on what
         it changes begin again. Raises CommitUnknown, FatalError."""
-        with self._turn:
-            self._ready()
-            record = self._race("edit", change, frozenset())
-            self.committed = True
-            return record
+        return self._by_hand("edit", change)
 
     def retire(self, upto: dict[str, int], note: Note) -> Record:
         """Give up the data files of each table up to a slot; they may be deleted once this has returned. It fences nobody.
 
         The caller knows that every registered reader has passed them. Raises CommitUnknown, FatalError.
         """
-        with self._turn:
-            self._ready()
-            record = self._race("retire", Change(retire=upto, note=note), frozenset())
-            self.committed = True
-            return record
+        return self._by_hand("retire", Change(retire=upto, note=note))
 
     def reset(self, change: Change) -> Record:
         """Fence every session of every lane, whatever it thinks it owns; `change.note` says who and why.
 
         The way to go on after a datastore was restored or mended by hand. Raises CommitUnknown, FatalError.
         """
+        return self._by_hand("reset", change)
+
+    def _by_hand(self, kind: Deed, change: Change) -> Record:
+        """A record of no lane: nothing but another record in its slot can be in its way, and then it takes the next."""
         with self._turn:
             self._ready()
-            record = self._race("reset", change, frozenset())
+            record = self._race(kind, change, frozenset())
+            assert record is not None
             self.committed = True
             return record
 
@@ -217,27 +251,42 @@ class Log:
         self._store.settle(self._home.format)
         return found
 
-    def _race(self, kind: Kind, change: Change, keys: frozenset[str]) -> Record:
-        """Take the next slot, and the next, until one is ours. The same commit throughout: same cid, same files."""
-        draft = self._draft("open" if kind == "commit" and not self._opened else kind, change)
+    def _race(self, kind: Deed, change: Change, keys: frozenset[str]) -> Record | None:
+        """Take the next slot, and the next, until one is ours. The same commit throughout: same cid, same files.
+
+        None: a sibling was first to share the log out as we wanted to.
+        """
+        draft = self._draft(kind, change)
         while True:
-            mine = self._place(draft)
+            if self._workers > 1:
+                self._read_on(kind, change, keys)  # siblings fill slot after slot: looking is cheaper than trying
+            if kind == "share" and self._is_shared_so():
+                return None
+            mine = self._place(kind, draft)
             try:
                 found = self._put(mine)
                 if found.cid == mine.cid:
                     whole = replace(mine, change=change)
                     self._state = fold(self._state, whole)
                     return whole
-                self._lost(kind, found, keys)
+                self._lost(kind, found, change, keys)
             except BaseException as e:
                 # also what another thread threw into this one: then nobody knows, whatever the error says
                 if self._dead is None and not isinstance(e, FatalError) and e is not self._revoked:
                     self._unknown(mine, e)
                 raise
 
-    def _draft(self, kind: Kind, change: Change) -> Record:
+    def _read_on(self, kind: Deed, change: Change, keys: frozenset[str]) -> None:
+        """Fold what siblings have committed meanwhile, or raise why that cannot be."""
+        slot = self._state.slot
+        for found in self._history.records(slot):
+            self._lost(kind, found, change, keys)
+        if self._state.slot > slot:
+            self._history.settle(self._state.slot)
+
+    def _draft(self, kind: Deed, change: Change) -> Record:
         """The record, but for what depends on its slot."""
-        of_lane = kind in ("open", "commit")
+        of_lane = kind in ("commit", "share")
         draft = Record(
             v=FORMAT,
             store=self._state.store,
@@ -246,7 +295,7 @@ class Log:
             lane=self._lane if of_lane else -1,
             workers=self._workers if of_lane else 0,
             seq=0,
-            kind=kind,
+            kind="open" if kind == "share" or (kind == "commit" and not self._opened) else kind,
             cid=self._ids.cid(),
             prev="",
             writer=self.writer,
@@ -262,12 +311,12 @@ class Log:
         self._retry.call(lambda: self._store.put(ref.path, data))
         return replace(draft, manifest=ref, change=Change(note=draft.change.note))
 
-    def _place(self, draft: Record) -> Record:
+    def _place(self, kind: Deed, draft: Record) -> Record:
         """The draft as the record of the next slot. `seq` never goes back, whatever the clock does."""
         now = self._clock.now_us()
         state = self._state
         # two above every epoch: above the tentative one of any session that has not committed yet, too
-        epoch = state.top_epoch + 2 if draft.kind == "reset" else draft.epoch
+        epoch = state.top_epoch + 2 if kind in ("reset", "share") else draft.epoch
         return replace(draft, slot=state.slot + 1, prev=state.cid, seq=max(state.seq, now), at=iso(now), epoch=epoch)
 
     def _put(self, mine: Record) -> Record:
@@ -309,37 +358,29 @@ class Log:
         )
         return self._dead
 
-    def _lost(self, kind: Kind, found: Record, keys: frozenset[str]) -> None:
+    def _lost(self, kind: Deed, found: Record, change: Change, keys: frozenset[str]) -> None:
         """Another record holds the slot that we wanted: fold it and go on, or raise why that cannot be."""
+        before = self._state
         self._state = fold(self._state, found)
-        if kind in ("edit", "retire", "reset"):
+        if kind != "commit":
             return
-        self._dead = self._verdict(found, keys)
+        self._dead = self._verdict(found, before, change, keys)
         if self._dead is not None:
             raise self._dead
 
-    def _verdict(self, found: Record, keys: frozenset[str]) -> AnchovyError | None:
-        """What it means for a commit that `found` came first; None: nothing."""
-        home, slot = self._home.root, found.slot
-        if found.kind in ("edit", "retire"):
-            if not keys & touched(found.change):
+    def _verdict(self, found: Record, before: State, change: Change, keys: frozenset[str]) -> AnchovyError | None:
+        """What it means for a commit that `found` came first; None: nothing. `before`: the state then."""
+        by_hand = found.kind in ("edit", "retire")
+        if by_hand or (found.lane != self._lane and found.workers == before.workers == self._workers):
+            if not keys & touched(found.change) and (by_hand or not rivals.describes_otherwise(found.change, change, before)):
                 return None
-            return StaleSession(f"slot {slot} of {home} changed a checkpoint that the running batch depends on", slot=slot)
-        w = found.writer
-        if found.kind == "reset" and self._opened:
-            return Fenced(
-                f"{home} was reset by {w.session} on {w.host} (slot {slot}); this session stops",
-                hint="nothing is lost: start it again",
-                slot=slot,
-            )
-        if found.kind != "reset" and (self._opened or found.workers != self._workers):
-            return Fenced(
-                f"a newer session of {home} has committed ({w.session} on {w.host}, pid {w.pid}, slot {slot}); this one stops",
-                hint="nothing is lost: the newer session goes on",
-                slot=slot,
-            )
-        return StaleSession(
-            f"another session of {home} committed first (slot {slot})",
-            hint="nothing of this batch landed; it begins again from there",
-            slot=slot,
-        )
+            what = f"slot {found.slot} of {self._home.root} changed a checkpoint that the running batch depends on"
+            return rivals.stale(found.slot, what)
+        if found.kind != "reset" and found.workers != self._workers:
+            return self._taken_over(found.workers)
+        if not self._opened:
+            return rivals.stale(found.slot, f"another session of {self._home.root} committed first (slot {found.slot})")
+        return rivals.overtaken(self._home, found)
+
+    def _taken_over(self, workers: int) -> Fenced:
+        return rivals.taken_over(self._home, self._state.slot, workers, self._workers)

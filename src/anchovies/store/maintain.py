@@ -20,7 +20,7 @@ from anchovies.store.base import Store
 from anchovies.store.garbage import Collector
 from anchovies.store.history import History
 from anchovies.store.keys import Home
-from anchovies.store.log import Log
+from anchovies.store.log import NOBODY, Log
 from anchovies.store.record import Note, Writer
 from anchovies.store.state import State
 
@@ -64,7 +64,8 @@ class Maintainer:
         self._store, self._home, self._clock = store, home, clock
         self._retry = retry or Retry(clock, ids)
         self._history = History(store, home, self._retry)
-        self._log = Log(store, home, clock=clock, ids=ids, writer=who, retry=self._retry)
+        lane, workers = NOBODY
+        self._log = Log(store, home, clock=clock, ids=ids, writer=who, lane=lane, workers=workers, retry=self._retry)
 
     def run(self, retain: float | None = None, *, deep: bool = False) -> Report:
         """All of it. `retain`: seconds for which data are kept at least; None: for ever. `deep`: go through all files again.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from anchovies.core.errors import CorruptDatastore, FatalError, HistoryDiverged
@@ -49,6 +50,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ack_pending: list[str] = []
     retired: dict[str, int] = {}
     resets: list[int] = []
+    acks: dict[str, list[str]] | UnsetType = UNSET  # `ack_pending` of all lanes but 0; not there for a log that never had one
+
+    def pending(self, lane: int) -> list[str]:
+        """The tokens that a session of `lane` committed, and that are not acknowledged yet."""
+        return (self.acks or {}).get(str(lane), []) if lane else self.ack_pending
 
     def epoch(self, lane: int) -> int:
         """The epoch that counts in `lane`: its last open, or the last re-partition."""
@@ -71,6 +77,7 @@ def fold(state: State, record: Record) -> State:
     opened = record.kind == "open"
     reset = record.kind == "reset"
     new_floor = reset or (opened and record.workers != state.workers)
+    ours, others = _acks(state, record)
     return replace(
         state,
         store=record.store,
@@ -86,7 +93,8 @@ def fold(state: State, record: Record) -> State:
         tables={**state.tables, **change.tables} if change.tables else state.tables,
         totals=_totals(state.totals, change, record.slot),
         loads=_loads(state.loads, change.loaded),
-        ack_pending=change.ack_pending if record.kind in ("open", "commit") else state.ack_pending,
+        ack_pending=ours,
+        acks=others or UNSET,
         retired=_retired(state.retired, change.retire),
         resets=[*state.resets, record.slot] if reset else state.resets,
     )
@@ -133,6 +141,20 @@ def _ledgers(old: dict[str, Ledger], changes: dict[str, LedgerChange]) -> dict[s
         if change.delete and not new[name]:
             del new[name]
     return new
+
+
+def _acks(state: State, record: Record) -> tuple[list[str], dict[str, list[str]]]:
+    """The tokens of lane 0, and those of the others. A session's record says which ones its lane still owes; where the log is
+    shared out anew, lane 0 inherits them all."""
+    ours, others = state.ack_pending, dict(state.acks or {})
+    if record.kind not in ("open", "commit"):
+        return ours, others
+    if record.workers != state.workers and state.workers:
+        return list(dict.fromkeys([*ours, *(t for lane in sorted(others) for t in others[lane])])), {}
+    if not record.lane:
+        return record.change.ack_pending, others
+    others.pop(str(record.lane), None)
+    return ours, {**others, str(record.lane): record.change.ack_pending} if record.change.ack_pending else others
 
 
 def _retired(old: dict[str, int], new: dict[str, int]) -> dict[str, int]:

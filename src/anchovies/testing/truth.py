@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from anchovies.store.keys import Home
-from anchovies.store.record import Record, unseal
+from anchovies.store.record import Change, Record, unseal
 from anchovies.testing.simulator import Violation
 
 HOME = Home("sim", "numbers")
@@ -29,7 +29,10 @@ class Oracle:
 
     def __init__(self, objects: dict[str, bytes], targets: Sequence[Target]) -> None:
         self.slot, self.cid, self.seq = 0, "", 0
-        self.epoch, self.owner = 0, ""
+        self.workers = self.floor = 0
+        self.epochs: dict[int, int] = {}  # by lane: of its last open
+        self.owners: dict[int, str] = {}  # by lane: the session that may commit
+        self.columns: dict[str, set[str]] = {}
         self.marks: dict[str, Mark] = {}
         self.ledger: dict[str, int] = {}
         self.cids: dict[int, str] = {}
@@ -60,17 +63,35 @@ class Oracle:
         self._changes(record)
 
     def _session(self, record: Record) -> None:
-        session = record.writer.session
+        session, lane, slot = record.writer.session, record.lane, record.slot
+        anew = record.kind == "reset" or record.workers != self.workers
         if record.kind != "commit":
-            if record.epoch <= self.epoch:
-                raise Violation(f"the epoch did not rise in slot {record.slot}")
-            self.epoch, self.owner = record.epoch, session if record.kind == "open" else ""
-        elif (record.epoch, session) != (self.epoch, self.owner):
-            raise Violation(f"slot {record.slot} was written by session {session} after {self.owner or 'a reset'}")
+            if record.epoch <= (max([self.floor, *self.epochs.values()]) if anew else self.epoch(lane)):
+                raise Violation(f"the epoch did not rise in slot {slot}")
+            if anew:
+                self._anew(record)
+            if record.kind == "open":
+                self.epochs[lane], self.owners[lane] = record.epoch, session
+        elif anew or (record.epoch, session) != (self.epoch(lane), self.owners.get(lane)):
+            raise Violation(
+                f"slot {slot} was written by session {session}, and lane {lane} is {self.owners.get(lane, 'nobody')}'s"
+            )
+
+    def epoch(self, lane: int) -> int:
+        """The epoch that counts in a lane."""
+        return max(self.floor, self.epochs.get(lane, 0))
+
+    def _anew(self, record: Record) -> None:
+        """Every session of before is over: the log was reset, or is shared by another number of workers."""
+        if record.kind == "open":
+            if self.workers and record.change != Change():
+                raise Violation(f"slot {record.slot} carries a batch that began before the log was shared out anew")
+            self.workers = record.workers
+        self.floor, self.owners = record.epoch, {}
 
     def _built_on(self, record: Record) -> None:
         """The batch began at checkpoints and entries that are still there."""
-        base: dict[str, Any] = record.change.receipts["sim"]
+        base: dict[str, Any] = record.change.receipts.get("sim", {"marks": {}, "ledger": {}})
         for key, mark in base["marks"].items():
             if mark != self.marks.get(key, [0, 0]):
                 raise Violation(f"{key}: the batch began at {mark} and met {self.marks.get(key)}: rows lost or twice")
@@ -101,6 +122,10 @@ class Oracle:
             self.ledger.update(ledger.put)
             for key in ledger.delete:
                 self.ledger.pop(key, None)
+        for tbl, said in change.tables.items():
+            if lost := self.columns.get(tbl, set()) - set(said["columns"]):
+                raise Violation(f"slot {record.slot} forgets columns of {tbl}: {sorted(lost)}")
+            self.columns[tbl] = set(said["columns"])
         self.history[record.slot] = ({k: list(v) for k, v in self.marks.items()}, dict(self.ledger))
 
     def deleted(self, key: str) -> None:

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from anchovies.core.errors import CommitUnknown, Fenced, NotFound, StaleSession, StoreUnavailable
 from anchovies.core.retry import Retry
 from anchovies.store import cursors
@@ -17,7 +19,7 @@ from anchovies.store.cursors import Cursor, Seen
 from anchovies.store.follow import Reader
 from anchovies.store.lease import Busy, Lease
 from anchovies.store.ledgers import NOTHING
-from anchovies.store.log import Log
+from anchovies.store.log import NOBODY, Log
 from anchovies.store.maintain import Maintainer
 from anchovies.store.record import Change, Checkpoints, CheckpointValue, DataFile, LedgerChange, Note, Record, Writer
 from anchovies.store.state import State
@@ -43,6 +45,10 @@ class World(Scheduler):
         self.seqs: dict[tuple[int, int, int], int] = {}
         self.splits, self.attempts = 3, 5
         self.polite = False
+        #: how many workers share the log (0: one session at a time, as ever); chances of a session that goes by another number,
+        #: and of one that takes splits of others
+        self.workers, self.mixed, self.skewed = 0, 0.0, 0.0
+        self.done: set[int] = set()
 
     def retry(self, clock: SimClock) -> Retry:
         return Retry(clock, sim_ids(self), attempts=self.attempts)
@@ -50,46 +56,63 @@ class World(Scheduler):
     def _writer(self) -> Writer:
         return Writer(host="sim", pid=1, session=sim_ids(self).nonce(), batch=1, version="0")
 
-    def log(self) -> Log:
-        clock = SimClock(self)
-        return Log(self.store, HOME, clock=clock, ids=sim_ids(self), writer=self._writer(), retry=self.retry(clock))
+    def log(self, lane: int = 0, workers: int = 1) -> Log:
+        clock, retry = SimClock(self), self.retry
+        ids, who = sim_ids(self), self._writer()
+        return Log(self.store, HOME, clock=clock, ids=ids, writer=who, lane=lane, workers=workers, retry=retry(clock))
 
     def reader(self) -> Reader:
         return Reader(self.store, HOME, self.retry(SimClock(self)))
 
     # --- sessions of the downloader ---
 
-    def downloader(self, must: bool = False) -> None:
+    def downloader(self, must: bool = False, lane: int | None = None) -> None:
         """Take the lease (where people are polite), load, batches, finish; begin again when another was first."""
+        workers = self.workers or 1
+        if self.workers and lane is None:
+            workers = self.rng.randrange(1, 5) if self.rng.random() < self.mixed else workers
+            lane = self.rng.randrange(workers)
         if not self.polite:
-            return self._session(must, lambda: None)
+            return self._session(must, lambda: None, lane or 0, workers)
         clock = SimClock(self)
-        lease = Lease(self.store, HOME, clock, sim_ids(self), self._writer(), self.retry(clock))
+        lease = Lease(self.store, HOME, clock, sim_ids(self), self._writer(), self.retry(clock), lane or 0)
         if isinstance(lease.acquire("wait" if must else "skip"), Busy):
             self.stats["busy"] += 1
             return None
         try:
-            self._session(must, lambda: lease.beat())
+            self._session(must, lambda: lease.beat(), lane or 0, workers)
         finally:
             lease.release({}, quiet=False)
         return None
 
-    def _session(self, must: bool, beat: Callable[[], object]) -> None:
-        log = self.log()
+    def _session(self, must: bool, beat: Callable[[], object], lane: int, workers: int) -> None:
+        log, joined = self.log(lane, workers), False
         for _ in range(30 if must else 3):
             state = self._loaded(log)
+            if joined and state.workers not in (0, workers):
+                raise Violation("a session of an old partition began again")
             if not must and self.rng.random() < 0.1:
                 self.stats["quiet"] += 1
                 return
+            if self.workers and self.rng.random() < 0.9:  # else the first commit finds out
+                state, joined = self._begun(log), True
             for _ in range(self.rng.randrange(1, 6)):
                 beat()
-                if not self._batch(log, state):
+                if not self._batch(log, state, (lane, workers), must):
                     break
                 state = log.state
             else:
                 log.finish()
                 return
-            log = log if self.rng.random() < 0.5 else self.log()
+            if self.rng.random() >= 0.5:
+                log, joined = self.log(lane, workers), False
+
+    def _begun(self, log: Log) -> State:
+        slot = log.state.slot
+        log.begin()
+        self.stats["shared out"] += log.committed
+        self.stats["joined"] += log.state.slot > slot and not log.committed
+        return log.state
 
     def _loaded(self, log: Log) -> State:
         state = log.load()
@@ -104,11 +127,20 @@ class World(Scheduler):
         if {k: v.value for k, v in state.checkpoints.items()} != marks or state.ledgers.get("seen", {}) != ledger:
             raise Violation(f"the state of slot {state.slot} is not what the log says")
 
-    def _batch(self, log: Log, state: State) -> bool:
+    def share_out_anew(self, workers: int) -> None:
+        log = self.log(0, workers)
+        log.load()
+        log.begin()
+
+    def _batch(self, log: Log, state: State, worker: tuple[int, int], must: bool) -> bool:
         """One batch. False: begin again from a fresh load (or this session is over: then its error goes up)."""
-        change, files = self._made(log, state)
+        splits = self._splits(worker, must)
+        if not splits:
+            self.done.add(worker[0])
+            return True
+        change, files = self._made(log, state, splits)
         try:
-            record = log.append(change)
+            record = log.append(change, frozenset(change.receipts["sim"]["marks"]))
         except StaleSession:
             self.stats["stale"] += 1
             self._drop(files)
@@ -122,13 +154,38 @@ class World(Scheduler):
             self._fenced(log, change)
             raise
         self.stats["commit"] += 1
+        if self.workers:
+            self.stats["interleaved"] += record.slot > state.slot + 1
+        self.done.add(worker[0])
         self.acked.append((record.slot, record.cid))
         return True
 
-    def _made(self, log: Log, state: State) -> tuple[Change, list[DataFile]]:
+    def _splits(self, worker: tuple[int, int], must: bool) -> list[str]:
+        """Some of those that are this worker's; now and then of all, where people have not shared them out well."""
+        rng, (lane, workers) = self.rng, worker
+        every = [f"s{i}" for i in range(self.splits)]
+        if self.workers and (must or rng.random() >= self.skewed):
+            every = every[lane::workers]
+        return rng.sample(every, rng.randrange(1, len(every) + 1)) if every else []
+
+    def _beside(self, state: State, change: Change) -> Change:
+        """What workers do as well: look at a checkpoint that is somebody else's, leave ledgers alone, describe their tables."""
+        rng, looked = self.rng, f"s{self.rng.randrange(self.splits)}"
+        marks = change.receipts["sim"]["marks"]
+        if rng.random() < 0.2:
+            marks.setdefault(looked, state.checkpoints[looked].value if looked in state.checkpoints else [0, 0])
+        tables = {}
+        if rng.random() < 0.2:
+            tbl = change.files[0].table
+            known = state.tables.get(tbl, {"columns": []})["columns"]
+            tables = {tbl: {"columns": sorted({*known, f"c{rng.randrange(6)}"})}}
+        if rng.random() < 0.8:
+            change = replace(change, ledgers={}, receipts={"sim": {"marks": marks, "ledger": {}}})
+        return replace(change, tables=tables)
+
+    def _made(self, log: Log, state: State, splits: list[str]) -> tuple[Change, list[DataFile]]:
         """What a batch of this session would commit: rows that go on from the checkpoints, and entries of the ledger."""
         rng = self.rng
-        splits = rng.sample([f"s{i}" for i in range(self.splits)], rng.randrange(1, self.splits + 1))
         base = {k: state.checkpoints[k].value if k in state.checkpoints else [0, 0] for k in splits}
         upto = {k: [g, n + rng.randrange(1, 4)] for k, (g, n) in base.items()}
         seen = {k: state.ledgers.get("seen", NOTHING).get(k) for k in {str(rng.randrange(12)) for _ in range(rng.randrange(3))}}
@@ -141,7 +198,7 @@ class World(Scheduler):
             ledgers={"seen": LedgerChange(put={k: (v or 0) + 1 for k, v in seen.items()})} if seen else {},
             receipts={"sim": {"marks": base, "ledger": seen}},
         )
-        return change, files
+        return self._beside(state, change) if self.workers else change, files
 
     def _fenced(self, log: Log, change: Change) -> None:
         """A fenced session cannot come back, whatever it tries."""
@@ -172,7 +229,7 @@ class World(Scheduler):
 
     def edit(self) -> None:
         """Somebody sets a checkpoint by hand: a new generation begins. Or takes entries out of the ledger."""
-        log = self.log()
+        log = self.log(*NOBODY)
         state = self._loaded(log)
         self.stats["edit"] += 1
         if self.rng.random() < 0.4:
@@ -184,7 +241,7 @@ class World(Scheduler):
         log.finish()
 
     def reset(self) -> None:
-        log = self.log()
+        log = self.log(*NOBODY)
         self._loaded(log)
         log.reset(Change(note=NOTE))
         self.stats["reset"] += 1

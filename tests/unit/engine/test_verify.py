@@ -26,7 +26,8 @@ from anchovies.store import keys, snapshot
 from anchovies.store import log as log_module
 from anchovies.store.audit import homes
 from anchovies.store.keys import Home
-from anchovies.store.record import Change, CheckpointValue, DataFile, Loaded, Note, seal
+from anchovies.store.log import Log
+from anchovies.store.record import Change, CheckpointValue, DataFile, Loaded, Note, Writer, seal
 from anchovies.testing.faults import FaultyStore
 
 A, B = Home("tester", "a"), Home("tester", "b")
@@ -242,6 +243,11 @@ def test_files_that_were_retired_are_missed_by_nobody(ran: Any) -> None:
     assert set(broken(look(ran))) == {"files"}
 
 
+def writing(store: Any, home: Home) -> Log:
+    """A hold on a log for a session."""
+    return Log(store, home, clock=SystemClock(), ids=SystemIds(), writer=Writer("h", 1, "s", 0, "0"))
+
+
 @pytest.mark.parametrize(
     ("receipts", "said"),
     [
@@ -251,7 +257,7 @@ def test_files_that_were_retired_are_missed_by_nobody(ran: Any) -> None:
     ],
 )
 def test_receipts_that_do_not_add_up(place: Any, receipts: Any, said: str) -> None:
-    log = edit_log(place.store, A, SystemClock(), SystemIds())
+    log = writing(place.store, A)
     log.load()
     data = b'{"n":1}\n{"n":2}\n'
     key = log.new_data_key("t", "jsonl")
@@ -344,7 +350,7 @@ def test_where_a_part_was_loaded_by_another_nothing_is_said_of_the_rows(loaded: 
     ],
 )
 def test_loads_that_do_not_lie_in_their_source(loaded: Any, changes: dict[str, Any], said: str) -> None:
-    log = edit_log(loaded.store, Home("tester", "w"), SystemClock(), SystemIds())
+    log = writing(loaded.store, Home("tester", "w"))
     log.load()
     last: Loaded = log.state.loads[0]
     log.append(Change(loaded=[replace(last, **changes)]))

@@ -48,13 +48,13 @@ def store(clock: FakeClock) -> MemoryStore:
 
 @pytest.fixture
 def new_log(store: MemoryStore, clock: FakeClock, home: Home) -> Callable[..., Log]:
-    """`new_log(session='s', store=…)`: a session that has loaded the log."""
+    """`new_log(session='s', store=…, lane=0, workers=1)`: a session that has loaded the log."""
     count = iter(range(1, 1_000_000))
 
-    def make(session: str = "s", on: Store | None = None, load: bool = True) -> Log:
+    def make(session: str = "s", on: Store | None = None, load: bool = True, **worker: int) -> Log:
         ids = SystemIds(next(count))
         writer = Writer(host="host", pid=1, session=session, batch=1, version="0")
-        log = Log(on or store, home, clock=clock, ids=ids, writer=writer, retry=Retry(clock, ids, attempts=4))
+        log = Log(on or store, home, clock=clock, ids=ids, writer=writer, retry=Retry(clock, ids, attempts=4), **worker)
         if load:
             log.load()
         return log

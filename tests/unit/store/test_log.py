@@ -348,16 +348,6 @@ def test_two_that_create_the_log_at_once_agree(new_log: New, change: Make, store
     assert b.append(change()).store == a.state.store
 
 
-def test_workers_are_not_built_yet(store: MemoryStore, home: Home, clock: Any, new_log: New, change: Make) -> None:
-    log = new_log()
-    with pytest.raises(ConfigError, match="not built yet"):
-        Log(store, home, clock=clock, ids=log._ids, writer=log.writer, lane=1, workers=2)
-    log._workers = 2
-    log.append(change())
-    with pytest.raises(ConfigError, match="2 workers"):
-        new_log()
-
-
 # --- snapshots ---
 
 
