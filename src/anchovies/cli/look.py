@@ -18,9 +18,13 @@ def _look(name: str, given: Given, **more: Any) -> Any:
 
 @click.command()
 @takes(*LOOK)
-def plan(**options: Any) -> None:
+@click.option("--graph", is_flag=True, help="Draw which method makes which table, and who takes its rows.")
+def plan(graph: bool, **options: Any) -> None:
     """Say in words what the next run would do, and how keys and order were understood."""
     given = read(options)
+    if graph:
+        drawn: str = _look("graph", given)
+        return say.data(drawn.splitlines()) if given.settings.json else say.out(drawn or "no tables")
     found: list[tuple[str, list[str]]] = _look("plan", given)
     if given.settings.json:
         say.data(dict(found))

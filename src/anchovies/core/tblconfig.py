@@ -132,7 +132,7 @@ def _matching(pattern: str, tables: list[T], option: str) -> list[T]:
     found = [t for t in tables if any(fnmatchcase(n, pattern) for n in _names(t))]
     if not found:
         hint = did_you_mean(pattern, {n for t in tables for n in _names(t)}, else_list="tables")
-        raise ConfigError(f"{option} {pattern!r} matches no table", hint=hint)
+        raise ConfigError(f"{option} {pattern!r} matches no table", hint=hint, pattern=pattern)
     return found
 
 

@@ -66,22 +66,29 @@ class BatchRun:
         finally:
             self.record(task)
 
-    def _hooks(self, phase: Phase, task: RunTask, given: Mapping[str, Any]) -> None:
+    def _hooks(self, phase: Phase, task: RunTask, given: Mapping[str, Any], also: Iterable[str] = ()) -> None:
         s, tbl = self._s, task.tbl
-        known = s.batch.tbls.get(tbl) if tbl else None
-        given = {"task": task, "batch": s.batch, "session": s.session, "tbl": known, "table": tbl, **given}
+        due = [(name, tbl) for name in s.routes.hooks(phase, tbl)]
+        due += [(name, other) for other in also for name in s.routes.hooks(phase, other) if name not in s.routes.hooks(phase)]
+        ran = {"task": task, "batch": s.batch, "session": s.session}
         with entered(self.context(task)), s.stop.nudges:
-            for name in s.routes.hooks(phase, tbl):
-                call(getattr(s.operator, name), given)
+            for name, of in due:
+                known = s.batch.tbls.get(of) if of else None
+                call(getattr(s.operator, name), {**ran, "tbl": known, "table": of, **given})
 
-    def table(self, tbl: str, work: Callable[[RunTask], Iterable[TableResult]], allow_failure: bool = False) -> None:
-        """Run one table's task. A failure is written down; it is raised again only if nothing else of the batch can run."""
+    def table(
+        self, tbl: str, work: Callable[[RunTask], Iterable[TableResult]], allow_failure: bool = False, also: Iterable[str] = ()
+    ) -> None:
+        """Run one table's task. A failure is written down; it is raised again only if nothing else of the batch can run.
+
+        `also`: other tables that the task makes; the hooks that name one of them run too.
+        """
         task = RunTask("TBL", tbl, self._s.clock)
         self._s.tell("task_started", tbl, task_type="TBL")
         error: BaseException | None = None
         results: list[TableResult] = []
         try:
-            self._hooks("tbl", task, {})
+            self._hooks("tbl", task, {}, also)
             self.publish_settings()
             results = list(work(task))
         except BaseException as e:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from queue import Empty, Full, Queue
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from anchovies.core.schema import batch_to_rows
 from anchovies.core.tbl import Tbl
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext
+from anchovies.engine.fanin import Downstream
 from anchovies.engine.gather import gather
 from anchovies.engine.limits import StopSignal
 from anchovies.sdk.context import entered
@@ -21,16 +22,6 @@ from anchovies.sdk.context import entered
 DEPTH = 4
 FLUSH_ROWS = 5_000
 POLL = 0.1
-
-
-class Downstream(Protocol):
-    """Where a chain's rows go: a table of the same flow."""
-
-    tbl: Tbl
-
-    def take(self, batch: pa.RecordBatch) -> None: ...
-    def mark(self) -> None: ...
-    def barrier(self) -> None: ...
 
 
 class _Barrier:
@@ -168,8 +159,17 @@ class Consumer:
         except BaseException as e:
             self.error = self.error or e
         finally:
+            self._leave()
             self._done.set()
             self._drain()
+
+    def _leave(self) -> None:
+        """Tell what hangs below that no more comes from here."""
+        try:
+            for below in self._into:
+                below.leave(well=self.error is None)
+        except BaseException as e:
+            self.error = self.error or e
 
     def _drive(self, result: Iterable[object] | None) -> None:
         if result is None:

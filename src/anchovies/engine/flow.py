@@ -1,4 +1,4 @@
-"""Hops 1 to 5 of one source table and of all tables that are made from its rows: read, gather, write, publish.
+"""Hops 1 to 5 of one part of the graph, a source table and all that is made from its rows: read, gather, write, publish.
 
 Commits are cut at marks only. What `publish` names is exactly: the rows before the marks, and the checkpoint values set by then.
 """
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from anchovies.core.errors import ConfigError, FatalError, SourceError
+from anchovies.core.errors import FatalError, SourceError
 from anchovies.core.faultpoint import fault
-from anchovies.core.tbl import Tbl
 from anchovies.engine.actions import DiscardUnit, Due
 from anchovies.engine.calls import call
 from anchovies.engine.context import Overlay, Pending, RunContext, RunTask
+from anchovies.engine.fanin import Downstream, FanIn
+from anchovies.engine.graph import Node, Part, Table
 from anchovies.engine.outbox import COMMIT_AFTER
 from anchovies.engine.pipe import Pipe
 from anchovies.engine.services import Services
@@ -28,6 +29,7 @@ from anchovies.store.record import Change, DataFile
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from anchovies.engine.consumer import Consumer
     from anchovies.engine.gather import Piece
 
 PROGRESS_SECONDS = 0.2
@@ -36,45 +38,42 @@ _END = object()
 
 
 class Flow:
-    """One root table. `run()` returns when every row is committed, or raises with whole units committed and the rest gone."""
+    """One part of a batch's graph. `run()` returns when every row is committed, or raises with whole units committed and the rest
+    gone."""
 
-    def __init__(self, services: Services, task: RunTask, root: Tbl, tbls: Mapping[str, Tbl]) -> None:
+    def __init__(self, services: Services, task: RunTask, part: Part) -> None:
         self._s = services
         self._task = task
-        self._tbls = tbls
+        self._part = part
         self._overlay = Overlay(lambda: services.log.state, services.outside.overlay)
         self._due = Due()
+        self._said: dict[str, list[dict[str, Any]]] = {}  # by root: what its source said of what it has read
         self._unmarked = False  # rows have passed to the sinks after the last mark
         self._publishing = False
         self._last_commit = self._last_told = services.clock.monotonic()
-        self.pipes: dict[str, Pipe] = {}
         self._position: str | None = None
-        self._name = root.name
-        self.root = self._pipe(root)
-        self._consumers = [c for p in self.pipes.values() for c in p.consumers]
-        self._streams = all(c.streaming for c in self._consumers)
+        self.pipes = {t.name: Pipe(t.tbl, services, t.kept) for t in part.tables}
+        self._meets = {t.name: FanIn(self.pipes[t.name], services.stop, t.flowing) for t in part.tables if t.is_fan_in}
+        self._roots = {t.name: self._into(t.name) for t in part.roots}
+        self._enter(part.roots[0].name)
+        self._consumers = [self._consumer(t, node) for t in part.tables for node in t.takers]
+        self._streams = part.streams
 
     # building
 
-    def _pipe(self, tbl: Tbl) -> Pipe:
-        if tbl.name in self.pipes:
-            raise ConfigError(
-                f"table {tbl.name!r} is made twice from the rows of {self._name!r}",
-                hint="look at the @source and @sink of the chains",
-            )
-        s = self._s
-        picked = tbl.name in s.active
-        pipe = self.pipes[tbl.name] = Pipe(tbl, s, picked and s.routes.stores(tbl.name))
-        for route in s.routes.consumers(tbl.name):
-            fed = [n for n in route.feeds if n in self._tbls]
-            if not fed if route.feeds else not picked:
-                continue  # a chain whose tables nobody wants, or a sink of a table that only runs because others need it
-            ctx = self._context()
-            below = [self._pipe(self._tbls[n]) for n in fed]
-            method = getattr(s.operator, route.method)
-            consumer = import_module("anchovies.engine.rowpath").Consumer
-            pipe.consumers.append(consumer(method, route.streaming, tbl, ctx, below, s.stop, **self._given(ctx)))
-        return pipe
+    def _into(self, tbl: str) -> Downstream:
+        """Where one feeder's rows of a table go."""
+        return self._meets[tbl].port() if tbl in self._meets else self.pipes[tbl]
+
+    def _consumer(self, table: Table, node: Node) -> Consumer:
+        s, ctx = self._s, self._context()
+        below = [self._into(made) for made in node.makes]
+        cls = import_module("anchovies.engine.rowpath").Consumer
+        made_by = [table.source, *(n.method for n in table.feeders)]
+        given = self._given(ctx, source=", ".join(dict.fromkeys(m for m in made_by if m)), sink=node.method)
+        consumer = cls(getattr(s.operator, node.method), node.streaming, table.tbl, ctx, below, s.stop, **given)
+        self.pipes[table.name].consumers.append(consumer)
+        return consumer  # type: ignore[no-any-return]
 
     def _context(self) -> RunContext:
         s = self._s
@@ -82,9 +81,14 @@ class Flow:
             s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell, bool(s.routes.acks), s.parts
         )
 
-    def _given(self, ctx: RunContext) -> dict[str, Any]:
-        """What every method of the flow is handed, beside its own table and stream."""
-        return {"task": ctx.task, "batch": ctx.batch, "session": ctx.session, "source": self._name, "sink": None, "worker": 0}
+    def _given(self, ctx: RunContext, **marks: str | None) -> dict[str, Any]:
+        """What every method of the flow is handed, beside its own table and stream. `source`: the methods that made the rows,
+        `sink`: the one that takes them."""
+        return {"task": ctx.task, "batch": ctx.batch, "session": ctx.session, "worker": self._s.settings.worker_num, **marks}
+
+    def _enter(self, root: str) -> None:
+        """The source of this table is read now."""
+        self._name, self.root, self._top = root, self.pipes[root], self._roots[root]
 
     # running
 
@@ -93,8 +97,10 @@ class Flow:
         for consumer in self._consumers:
             consumer.start()
         try:
-            for route in self._s.routes.sources(self.root.tbl.name):
-                self._read(route.method)
+            for root in self._part.roots:
+                self._enter(root.name)
+                self._read(str(root.source))
+                self._leave()
             for pipe in self.pipes.values():
                 pipe.end()
             self._take_settings()
@@ -126,6 +132,13 @@ class Flow:
                 fault("source.close.after", SourceError)
         self._mark(ctx)  # set after the last row, or by another thread
 
+    def _leave(self) -> None:
+        """The source has no more rows. Where others are read after it, what it gave is whole."""
+        if self._due.said:
+            self._said[self._name], self._due.said = [*self._said.get(self._name, ()), *self._due.said], []
+        if len(self._roots) > 1:
+            self._end_unit()
+
     def _first(self, items: Iterator[object], ctx: RunContext) -> object:
         """The first item, before pyarrow is loaded for it."""
         try:
@@ -138,12 +151,17 @@ class Flow:
 
     def _mark(self, ctx: RunContext) -> None:
         if actions := ctx.pending.take():
-            self.root.mark()
+            self._end_unit()
             self._due.add(actions)
+
+    def _end_unit(self) -> None:
+        """A unit ends here, in all tables: those of other roots count it too, so that it ends once where they meet."""
+        for top in self._roots.values():
+            top.mark()
 
     def _items(self, method: str, ctx: RunContext) -> Iterator[object]:
         tbl = self.root.tbl
-        given = {**self._given(ctx), "tbl": tbl, "table": tbl.name, "stream": None}
+        given = {**self._given(ctx, source=method, sink=None), "tbl": tbl, "table": tbl.name, "stream": None}
         with self._s.stop.nudges:
             items = call(getattr(self._s.operator, method), given)
         if items is None:
@@ -181,9 +199,9 @@ class Flow:
             return self._take_with_discards(batch, marks)
         last = marks[-1][0] if marks else 0
         if marks and not marks[0][0]:
-            self.root.mark()
+            self._end_unit()
         if batch is not None and last:
-            self.root.take(batch.slice(0, last), tuple(dict.fromkeys(o for o, _ in marks if o)))
+            self._take_units(batch.slice(0, last), tuple(dict.fromkeys(o for o, _ in marks if o)))
         if marks:
             for _, actions in marks:
                 self._due.add(actions)
@@ -191,8 +209,18 @@ class Flow:
             if self._commit_is_due():
                 self._commit()
         if batch is not None and last < batch.num_rows:
-            self.root.take(batch.slice(last) if last else batch)
+            self._top.take(batch.slice(last) if last else batch)
             self._unmarked = bool(self._consumers)
+
+    def _take_units(self, batch: pa.RecordBatch, marks: tuple[int, ...]) -> None:
+        """Rows, and where units end in them. Where rows meet, nobody may be more than a unit ahead."""
+        if not self._meets:
+            return self.root.take(batch, marks)
+        done = 0
+        for mark in marks:
+            self._top.take(batch.slice(done, mark - done))
+            self._end_unit()
+            done = mark
 
     def _take_with_discards(self, batch: pa.RecordBatch | None, marks: Any) -> None:
         if self._consumers:
@@ -231,7 +259,8 @@ class Flow:
     def _commit(self, *, complete: bool = False) -> None:
         """Everything up to the last mark, in one record. `complete`: the task ended well with it."""
         if self._consumers and not complete:
-            self.root.barrier()
+            for top in self._roots.values():
+                top.barrier()
             self._take_settings()
         self._last_commit = self._s.clock.monotonic()
         kept = {p.tbl.name: p for p in self.pipes.values() if p.kept}
@@ -246,6 +275,7 @@ class Flow:
         self._s.publish(change, frozenset(self._overlay.keys))
         self._publishing = False
         self._due.clear()
+        self._said.clear()
         for name, pipe in kept.items():
             pipe.committed(files[name])
         self._s.acknowledge()
@@ -268,8 +298,10 @@ class Flow:
         for name, mine in files.items():
             if rows := self.pipes[name].due_rows():
                 found[name] = {"rows": rows, "kept": sum(f.rows for f in mine), "rejected": 0}
-        if self._due.said:
-            found.setdefault(self._name, {})["sources"] = self._s.redact(list(self._due.said))
+        for name, said in [*self._said.items(), (self._name, self._due.said)]:
+            if said:
+                of = found.setdefault(name, {})
+                of["sources"] = [*of.get("sources", ()), *self._s.redact(list(said))]
         return found
 
     def _fail(self, error: BaseException) -> None:

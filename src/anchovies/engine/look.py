@@ -15,7 +15,8 @@ from anchovies.core.tblconfig import tbl_from_json
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.events import silent
-from anchovies.engine.feeds import Feed, find_feeds, find_upstreams, transactional
+from anchovies.engine.feeds import Feed, Upstream, find_feeds, find_upstreams, pick_tables, transactional
+from anchovies.engine.graph import draw
 from anchovies.engine.services import Services
 from anchovies.engine.session import SessionRun
 from anchovies.engine.tables import plan_tables
@@ -89,6 +90,21 @@ def plan(operator: type[Operator], settings: Settings, config: Config, env: Mapp
         found = plan_tables(services.operator, services.routes, config, services.settings)
         services.batch.tbls = {n: found.tbls[n] for n in found.active}
         return [(n, _read_plan(services, found.tbls[n])) for n in found.active]
+
+
+def graph(operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str]) -> str:
+    """The graph of the next run as text. Reads; stores nothing."""
+    with looking(operator, settings, config, env, open_store(settings.datastore, env)) as (services, _):
+        if not isinstance(services.operator, Uploader):
+            return draw(plan_tables(services.operator, services.routes, config, services.settings))
+        upstreams = find_upstreams(services, config)
+        return "\n".join(line for u, name in pick_tables(services, config, upstreams) for line in _into(services, u, name))
+
+
+def _into(services: Services, upstream: Upstream, name: str) -> list[str]:
+    """What takes the rows of one upstream table."""
+    takers = ["load"] if transactional(services.operator) else [r.method for r in services.routes.sinks(name)]
+    return [f"{upstream.source}.{name}", *(f"{'└' if m is takers[-1] else '├'}─ {m}()" for m in takers)]
 
 
 def _read_plan(services: Services, tbl: Tbl) -> list[str]:

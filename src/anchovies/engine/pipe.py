@@ -90,6 +90,9 @@ class Pipe:
             consumer.barrier()
         self._end_unit()
 
+    def leave(self, *, well: bool) -> None:
+        """Whoever feeds it has ended: `end` will see to the rest."""
+
     def end(self) -> None:
         """No more rows: wait for the consumers to return."""
         for consumer in self.consumers:

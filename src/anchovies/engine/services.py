@@ -55,7 +55,6 @@ class Services(msgspec.Struct):
     listener: Listener
     outside: Outside
     outbox: Outbox
-    active: set[str] = msgspec.field(default_factory=set)
     commits: int = 0
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None

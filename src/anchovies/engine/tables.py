@@ -1,43 +1,38 @@
-"""Which tables a batch has, and which root flows make them."""
+"""Which tables there are, and which of them a batch makes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import msgspec
+from collections.abc import Iterable
 
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError
+from anchovies.core.names import check_name
 from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_config
+from anchovies.engine.graph import Graph, build, check_names, with_graph
 from anchovies.engine.routes import Routes
 from anchovies.sdk.cached import cache_of
 from anchovies.sdk.operator import Operator
 
-
-class TablePlan(msgspec.Struct, frozen=True):
-    """`tbls`: every table that runs, kept or not; `active`: those that were asked for; `roots`: where a flow begins, in order."""
-
-    tbls: Mapping[str, Tbl]
-    active: tuple[str, ...]
-    roots: tuple[str, ...]
+MOST_ROUNDS = 20  # of chains that make tables of the tables that others have made
 
 
-def plan_tables(operator: Operator, routes: Routes, config: Config, settings: Settings) -> TablePlan:
-    """The tables of a downloader's batch. Raises ConfigError where something that was asked for cannot be."""
+def plan_tables(operator: Operator, routes: Routes, config: Config, settings: Settings) -> Graph:
+    """What a downloader's batch runs. Raises ConfigError where something that was asked for cannot be."""
     tbls = known_tables(operator, routes, config)
     if not tbls:
         raise ConfigError(
             f"{type(operator).__name__} has no tables to run",
             hint="name them under `tbls:` in config.yaml, in @source('name'), or yield them from discover_tbls()",
         )
-    active = match_tables(list(tbls), settings.enabled, settings.disabled)
-    needed: dict[str, None] = {}
-    roots: dict[str, None] = {}
-    for name in active:
-        _trace(name, routes, needed, roots, ())
-    return TablePlan({n: tbls.get(n) or Tbl(n) for n in needed}, tuple(active), tuple(roots))
+    check_names(routes, tbls)
+    try:
+        return build(routes, tbls, match_tables(list(tbls), settings.enabled, settings.disabled))
+    except ConfigError as e:
+        if not {"pattern", "unserved"} & set(e.where):
+            raise
+        raise with_graph(e, routes, tbls) from None
 
 
 def known_tables(operator: Operator, routes: Routes, config: Config) -> dict[str, Tbl]:
@@ -52,7 +47,14 @@ def known_tables(operator: Operator, routes: Routes, config: Config) -> dict[str
             found[name] = tbl_from_config(name, raw, properties)
     for name in routes.exact_tables():
         found.setdefault(name, Tbl(name))
-    return found
+    for _ in range(MOST_ROUNDS):
+        if not (made := routes.derived(found)):
+            return found
+        found |= {name: Tbl(check_name(name, "table")) for name in made}
+    raise ConfigError(
+        f"the chains of {type(operator).__name__} make tables of tables without an end, {made[0]!r} for one",
+        hint="let the globs of their @sink marks match less",
+    )
 
 
 def _discovered(operator: Operator) -> Iterable[Tbl]:
@@ -70,21 +72,3 @@ def _checked(tbls: Iterable[Tbl], operator: Operator) -> Iterable[Tbl]:
                 f"{type(operator).__name__}.discover_tbls() yielded a {type(tbl).__name__}", hint="yield Tbl('name', …)"
             )
         yield tbl
-
-
-def _trace(name: str, routes: Routes, needed: dict[str, None], roots: dict[str, None], path: tuple[str, ...]) -> None:
-    """Walk from a table to the flows that make it."""
-    if name in path:
-        raise ConfigError(f"the chain {' → '.join([*path, name])} goes in a circle", hint="look at its @source and @sink marks")
-    needed[name] = None
-    own = bool(routes.sources(name))
-    if own:
-        roots[name] = None
-    above = routes.chains_into(name)
-    if not own and not above:
-        raise ConfigError(
-            f"table {name!r} is configured, but no source serves it",
-            hint=f"sources serve: {', '.join(routes.exact_tables()) or 'nothing by name'}",
-        )
-    for upstream in above:
-        _trace(upstream, routes, needed, roots, (*path, name))

@@ -199,8 +199,9 @@ class FeedRun:
         s = self._s
         for route in s.routes.sinks(tbl.name):
             stream = loads.LoadStream(tbl, load, s.batch.check)
-            ran = {"task": self._task, "batch": s.batch, "session": s.session, "source": None, "sink": route.method, "worker": 0}
-            given = {**ran, "tbl": tbl, "table": tbl.name, "stream": stream}
+            ran = {"task": self._task, "batch": s.batch, "session": s.session, "worker": s.settings.worker_num}
+            marks = {"source": self._feed.target.source, "sink": route.method}
+            given = {**ran, **marks, "tbl": tbl, "table": tbl.name, "stream": stream}
             with s.stop.nudges:
                 result = call(getattr(s.operator, route.method), given)
             if result is not None:

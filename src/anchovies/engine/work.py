@@ -22,10 +22,11 @@ from anchovies.engine.feeds import (
     place_of,
 )
 from anchovies.engine.flow import Flow
+from anchovies.engine.graph import Part
 from anchovies.engine.polls import Polls, Quiet
 from anchovies.engine.registered import Registration
 from anchovies.engine.services import Services
-from anchovies.engine.tables import TablePlan, plan_tables
+from anchovies.engine.tables import plan_tables
 from anchovies.engine.upload import FeedRun
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
@@ -54,15 +55,16 @@ class DownloadWork:
         s = self._s
         with s.stop.nudges:
             plan = plan_tables(s.operator, s.routes, self._config, s.settings)
-        s.active = set(plan.active)
         s.batch.tbls = {n: plan.tbls[n] for n in plan.active}
-        for root in plan.roots:
-            tbl = plan.tbls[root]
-            self._warn(tbl)
-            run.table(root, lambda task, tbl=tbl: self._flow(task, tbl, plan), tbl.allow_failure)  # type: ignore[misc]
+        for part in plan.parts:
+            for root in part.roots:
+                self._warn(root.tbl)
+            may_fail = all(root.tbl.allow_failure for root in part.roots)
+            also = [t.name for t in part.tables if t.picked and t.name != part.name]
+            run.table(part.name, lambda task, part=part: self._flow(task, part), may_fail, also)  # type: ignore[misc]
 
-    def _flow(self, task: RunTask, root: Tbl, plan: TablePlan) -> list[TableResult]:
-        flow = Flow(self._s, task, root, plan.tbls)
+    def _flow(self, task: RunTask, part: Part) -> list[TableResult]:
+        flow = Flow(self._s, task, part)
         try:
             flow.run()
         except BaseException as e:

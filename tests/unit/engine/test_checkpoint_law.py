@@ -184,28 +184,6 @@ def test_values_set_by_a_failing_task_without_a_mark_before_them_are_committed_w
     assert place.rows("t") == []
 
 
-def test_two_sources_of_one_table_are_one_stream(place: Any) -> None:
-    class Two(Downloader):
-        fails = True
-
-        @source("t")
-        def first(self) -> Any:
-            yield {"n": 1}
-
-        @source("t")
-        def second(self) -> Any:
-            yield {"n": 2}
-            if self.fails:
-                raise Broken
-
-    with pytest.raises(Broken):
-        place.run(Two)
-    assert place.rows("t") == []  # no mark: one commit at its end, or none
-    Two.fails = False
-    place.run(Two)
-    assert [r["n"] for r in place.rows("t")] == [1, 2]
-
-
 def test_values_vanish_with_the_flow_that_set_them(place: Any) -> None:
     seen = []
 

@@ -107,3 +107,23 @@ def test_a_plan_of_an_uploader(place: Any) -> None:
     assert place.objects() == before
     with pytest.raises(ConfigError, match="preview"):
         look.preview(Up, settings(place, id="up", upstream=["a"]), Config(), {})
+
+
+def test_the_graph_of_a_downloader_and_of_an_uploader(place: Any) -> None:
+    class Sinks(Uploader):
+        @sink("t")
+        def one(self, stream: Stream) -> None: ...
+
+        @sink("t")
+        def two(self, stream: Stream) -> None: ...
+
+    class Loads(Uploader):
+        def load(self, load: Any) -> Any: ...
+
+    assert look.graph(Some, settings(place), Config(), {}) == "t()\n└─▶ t  [kept]"
+    assert look.graph(Many, settings(place, disabled=["doubles"]), Config(), {}).splitlines()[-1] == "└─▶ arrow  [kept]"
+    assert place.objects() == []
+    place.run(Some)
+    up = settings(place, id="up", upstream=["a"])
+    assert look.graph(Sinks, up, Config(), {}) == "tester/a.t\n├─ one()\n└─ two()"
+    assert look.graph(Loads, up, Config(), {}) == "tester/a.t\n└─ load()"

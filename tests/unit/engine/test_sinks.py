@@ -243,7 +243,7 @@ def test_discard_and_sinks_exclude_each_other(place: Any) -> None:
         place.run(Both)
 
 
-def test_a_circle_and_a_table_made_twice_are_refused(place: Any) -> None:
+def test_a_circle_is_refused(place: Any) -> None:
     class Circle(Downloader):
         @source("a")
         @sink("b")
@@ -255,21 +255,8 @@ def test_a_circle_and_a_table_made_twice_are_refused(place: Any) -> None:
         def b(self, stream: Stream) -> Any:
             yield from stream
 
-    class Twice(Orders):
-        @source("x")
-        @sink("orders")
-        def one(self, stream: Stream) -> Any:
-            yield from stream
-
-        @source("x")
-        @sink("orders")
-        def two(self, stream: Stream) -> Any:
-            yield from stream
-
     with pytest.raises(ConfigError, match="circle"):
         place.run(Circle)
-    with pytest.raises(ConfigError, match="made twice"):
-        place.run(Twice)
 
 
 def test_rows_of_a_chain_are_read_as_the_columns_of_its_table(place: Any) -> None:

@@ -57,9 +57,9 @@ def test_marks_leave_the_function_as_it_is() -> None:
 
 def test_exact_names_win_over_globs_and_globs_over_everything() -> None:
     routes = Routes(Base)
-    assert [[r.method for r in routes.sources(t)] for t in ("exact", "glob_x", "other")] == [["exact"], ["globs"], ["rest"]]
-    assert [r.method for r in routes.consumers("exact")] == [r.method for r in routes.consumers("glob_x")] == ["eat"]
-    assert routes.consumers("other") == []
+    assert [routes.source(t) for t in ("exact", "glob_x", "other")] == ["exact", "globs", "rest"]
+    assert [r.method for r in routes.sinks("exact")] == [r.method for r in routes.sinks("glob_x")] == ["eat"]
+    assert routes.takers("other") == {}
     assert routes.exact_tables() == ["exact"]
     assert routes.stores("exact")
 

@@ -1,0 +1,101 @@
+"""Where rows of several feeders meet in one table.
+
+All of them come from the same marks above, each by its own way and in its own thread. A unit of the table is what all feeders
+made of one unit above, so whoever is ahead waits at its mark until the others have come to theirs. Nobody waits for one that is
+ahead, so somebody can always go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from anchovies.core.tbl import Tbl
+from anchovies.engine.limits import StopSignal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+POLL = 0.1
+
+
+class Downstream(Protocol):
+    """Where the rows of a source or a chain go: a table of the same flow."""
+
+    tbl: Tbl
+
+    def take(self, batch: pa.RecordBatch) -> None: ...
+    def mark(self) -> None: ...
+    def barrier(self) -> None: ...
+    def leave(self, *, well: bool) -> None: ...
+
+
+class FanIn:
+    """Lets several feeders into one table. `flowing`: marks come with the rows of all of them; else units end with the task."""
+
+    def __init__(self, into: Downstream, stop: StopSignal, flowing: bool) -> None:
+        self._into, self._stop, self._flowing = into, stop, flowing
+        self._turn = threading.Condition(threading.RLock())
+        self._ports: list[Port] = []
+        self._marks = self._barriers = 0  # that all ports have passed
+
+    def port(self) -> Port:
+        """The entrance of one feeder. All are asked for before the first row."""
+        port = Port(self, self._into.tbl)
+        self._ports.append(port)
+        return port
+
+    def take(self, port: Port, batch: pa.RecordBatch) -> None:
+        with self._turn:
+            while self._flowing and port.marks > self._marks:
+                self._stop.check()
+                self._turn.wait(POLL)
+            self._into.take(batch)
+
+    def pass_on(self) -> None:
+        """Go on with what every feeder has come to: marks, then barriers."""
+        if not self._flowing:
+            return
+        with self._turn:
+            here = [p for p in self._ports if not p.left]
+            while here and self._marks < min(p.marks for p in here):
+                self._marks += 1
+                self._into.mark()
+            while here and self._barriers < min(p.barriers for p in here):
+                self._barriers += 1
+                self._into.barrier()
+            self._turn.notify_all()
+
+    def leave(self, port: Port, well: bool) -> None:
+        """Nobody waits for this feeder any more. One that failed ends no unit: its flow fails as well."""
+        with self._turn:
+            port.left = True
+            if well:
+                self.pass_on()
+            elif here := [p for p in self._ports if not p.left]:
+                self._marks = max(self._marks, min(p.marks for p in here))
+                self._turn.notify_all()
+
+
+class Port:
+    """One feeder's entrance: see `Downstream`."""
+
+    def __init__(self, fan: FanIn, tbl: Tbl) -> None:
+        self.tbl = tbl
+        self.marks = self.barriers = 0
+        self.left = False
+        self._fan = fan
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        self._fan.take(self, batch)
+
+    def mark(self) -> None:
+        self.marks += 1
+        self._fan.pass_on()
+
+    def barrier(self) -> None:
+        self.barriers += 1
+        self._fan.pass_on()
+
+    def leave(self, *, well: bool) -> None:
+        self._fan.leave(self, well)
