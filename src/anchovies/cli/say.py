@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ def out(text: str = "") -> None:
 
 
 def note(text: str = "") -> None:
-    """A line on stderr."""
-    click.echo(redactor()(text), err=True)
+    """A line on stderr. Where nobody takes it, nothing else can be said about that, and the run goes on."""
+    with suppress(OSError):
+        click.echo(redactor()(text), err=True)
 
 
 def data(value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -45,9 +46,10 @@ def session(given: Given, arm: Any, **more: Any) -> int:
     screen = screen_for(given.settings)
     with screen:
         result = api.run_session(operator, given.settings, given.config, given.env, screen.listen, hooks)
-    screen.conclude(result)
-    if abandoned:  # a thread of the operator still runs: nothing waits for it
+    with suppress(OSError):  # nobody takes it: the exit code says how it went all the same
+        screen.conclude(result)
         sys.stdout.flush()
+    if abandoned:  # a thread of the operator still runs: nothing waits for it
         os._exit(result.exit_code)
     return int(result.exit_code)
 

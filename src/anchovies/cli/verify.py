@@ -55,7 +55,7 @@ def _homes(given: Given, store: Any, everybody: bool) -> list[Home]:
     if everybody and not found:
         raise ConfigError(f"{s.user} has kept nothing in {store.url}", hint="-u and --datastore pick the anchovies")
     home = found[0]
-    if not everybody and next(iter(store.list(f"{home.root}/$log/")), None) is None:
+    if not everybody and not audit.has_log(store, home):
         raise ConfigError(
             f"{home.user}/{home.id} has kept nothing in {store.url}", hint="-i, -u and --datastore pick the anchovy; or --all"
         )

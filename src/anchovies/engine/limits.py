@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -9,6 +11,8 @@ import msgspec
 
 from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, Stopped
+
+COPY = 70  # the exit code of a copy of the process that had no business here
 
 
 class Deadline(msgspec.Struct):
@@ -68,12 +72,25 @@ class StopSignal:
             raise self.reason
 
     def meaning(self, error: BaseException) -> BaseException:
-        """The error itself, or what a nudge stands for."""
-        return self.reason if isinstance(error, Nudge) and self.reason is not None else error
+        """The error itself, or the reason of the stop, where that, or a nudge, is what it was raised from (an operator that wraps
+        whatever it catches; a generator that does not let itself be closed)."""
+        if self.reason is None:
+            return error
+        return self.reason if any(isinstance(e, Nudge) or e is self.reason for e in _chain(error)) else error
 
     @property
     def timed_out(self) -> bool:
         return isinstance(self.reason, AnchovyExecutionTimeout)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what it was raised from, the last first."""
+    found: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in found:
+        found.append(at)
+        at = at.__cause__ or at.__context__
+    return found
 
 
 def stopped_by(signum: int, name: str) -> Stopped:
@@ -96,6 +113,7 @@ class Nudges:
         self._lock = threading.Lock()
         self._inside: int | None = None
         self._given = False
+        self._process = os.getpid()
 
     def give(self) -> bool:
         """Ask the interpreter to raise `Nudge` at the next bytecode of the operator's code, once: the way out of `while True:
@@ -112,10 +130,21 @@ class Nudges:
             self._inside = threading.get_ident()
 
     def __exit__(self, *exc: object) -> None:
+        if os.getpid() != self._process:
+            _end_copy()
         with self._lock:
             inside, self._inside = self._inside, None
         if self._given and inside is not None:
             _raise_in(inside, None)  # given at the last moment and not raised yet: whoever goes on sees the stop itself
+
+
+def _end_copy() -> None:
+    """The operator called os.fork(), and its child came back from there: two processes must not go on as one session."""
+    sys.stderr.write(
+        "anchovies: a child that os.fork() made in an operator came back from it and is ended; let it call os._exit()\n"
+    )
+    sys.stderr.flush()
+    os._exit(COPY)
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

@@ -118,6 +118,8 @@ class SessionRun:
                 self.error = self._session()
             except BaseException as e:
                 self.error = self.stop.meaning(e)
+            if self.error is not None and self.stop.timed_out:
+                self.error = self.stop.reason  # whatever else went wrong: each table says what did
             self._conclude(self.error)
         except Exception as e:  # writing down how it ended must not keep the watch waiting
             self.error = self.error or e

@@ -18,6 +18,7 @@ ARM = struct.Struct("d")
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 LOOK = 1.0
+LAST_WORDS = 2.0  # seconds, at least
 TIMED_OUT = 3
 
 
@@ -107,15 +108,23 @@ class _Parent:
         return code
 
     def _kill_group(self) -> None:
-        """End the child and all that it started and left."""
+        """End all that the child started and left, whether or not the child itself still belongs to its group."""
         with suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
 
     def _kill(self) -> int:
+        os.kill(self._pid, signal.SIGKILL)
         self._kill_group()
         os.waitpid(self._pid, 0)
-        self._on_kill()
+        self._last_words()
         return TIMED_OUT
+
+    def _last_words(self) -> None:
+        """`on_kill()`, but not for ever: the datastore may hang, and nobody may be reading what is printed."""
+        signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(TIMED_OUT))
+        signal.setitimer(signal.ITIMER_REAL, max(LAST_WORDS, self._grace))
+        self._on_kill()
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _exit_code(status: int) -> int:

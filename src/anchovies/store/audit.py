@@ -270,6 +270,11 @@ def _unlike(said: dict[str, Any], kept: int) -> str | None:
     return None
 
 
+def has_log(store: Store, home: Home) -> bool:
+    """Whether anything was ever committed there: the lease of runs that kept nothing is no log."""
+    return any(e.key not in (home.lease, home.lock) for e in store.list(f"{home.root}/$log/"))
+
+
 def homes(store: Store, user: str) -> Iterator[Home]:
     """Every anchovy of a user that has a log, found by hopping from one to the next."""
     root = Home(user, "x").root.rpartition("/")[0] + "/"
@@ -279,7 +284,7 @@ def homes(store: Store, user: str) -> Iterator[Home]:
         after = f"{root}{name}0"  # behind everything that begins with `name/`
         try:
             home = Home(user, _decoded(name))
-            if home.root == f"{root}{name}" and next(iter(store.list(f"{home.root}/$log/")), None) is not None:
+            if home.root == f"{root}{name}" and has_log(store, home):
                 yield home
         except ConfigError:
             continue  # `$heads`, or a name that was cut: it has to be named with -i

@@ -266,7 +266,8 @@ class FileLock:
         FileLock._held.discard(self)
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            self._disk.close(fd)
+            with suppress(OSError):  # somebody else in this process has closed it already, and then it is free
+                self._disk.close(fd)
 
     @staticmethod
     def _forked() -> None:
