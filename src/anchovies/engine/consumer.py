@@ -17,6 +17,7 @@ from anchovies.engine.context import RunContext
 from anchovies.engine.fanin import Downstream
 from anchovies.engine.gather import gather
 from anchovies.engine.limits import StopSignal
+from anchovies.engine.pending import Pending
 from anchovies.sdk.context import entered
 
 DEPTH = 4
@@ -191,7 +192,7 @@ class Consumer:
     def _flush(self) -> None:
         rows, self._rows = self._rows, []
         for below in self._into if rows else ():
-            for piece in gather(iter(rows), list, types=below.tbl.types or None):
+            for piece in gather(iter(rows), Pending(), types=below.tbl.types or None):
                 if piece.batch is not None:
                     below.take(piece.batch)
 

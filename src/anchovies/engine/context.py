@@ -13,6 +13,7 @@ from anchovies.core.clock import Clock
 from anchovies.core.errors import ConfigError
 from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Said, SetCheckpoint
 from anchovies.engine.parts import Parts
+from anchovies.engine.pending import Pending
 from anchovies.sdk.session import Batch, Session
 from anchovies.store.ledgers import NOTHING
 from anchovies.store.state import State
@@ -94,25 +95,6 @@ class Overlay:
         with self._lock:
             self._checkpoints.clear()
             self._ledgers.clear()
-
-
-class Pending:
-    """The actions of one generator since they were last taken."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._actions: list[object] = []
-
-    def put(self, action: Action) -> None:
-        with self._lock:
-            self._actions.append(action)
-
-    def take(self) -> list[object]:
-        if not self._actions:
-            return []
-        with self._lock:
-            taken, self._actions = self._actions, []
-        return taken
 
 
 class Outside:

@@ -16,10 +16,11 @@ from anchovies.core.errors import FatalError, SourceError
 from anchovies.core.faultpoint import fault
 from anchovies.engine.actions import DiscardUnit, Due
 from anchovies.engine.calls import call
-from anchovies.engine.context import Overlay, Pending, RunContext, RunTask
+from anchovies.engine.context import Overlay, RunContext, RunTask
 from anchovies.engine.fanin import Downstream, FanIn
 from anchovies.engine.graph import Node, Part, Table
 from anchovies.engine.outbox import COMMIT_AFTER
+from anchovies.engine.pending import Pending
 from anchovies.engine.pipe import Pipe
 from anchovies.engine.services import Services
 from anchovies.sdk.context import entered
@@ -174,7 +175,7 @@ class Flow:
         s = self._s
         bound = {"max_rows": s.most_rows} if s.most_rows else {}
         gather = import_module("anchovies.engine.rowpath").gather
-        pieces = gather(items, ctx.pending.take, types=self.root.tbl.types or None, clock=s.clock, **bound)
+        pieces = gather(items, ctx.pending, types=self.root.tbl.types or None, clock=s.clock, **bound)
         try:
             while (piece := self._next(pieces)) is not None:
                 self._take(piece)

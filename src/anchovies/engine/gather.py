@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby, takewhile
+from operator import countOf, itemgetter
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,7 +19,9 @@ from anchovies.core.schema import Row, rows_to_batch
 from anchovies.core.textrows import TextRows
 from anchovies.core.types import ColType
 from anchovies.core.values import short
+from anchovies.engine.actions import Action
 from anchovies.engine.limits import Nudge
+from anchovies.engine.pending import Pending
 
 MAX_ROWS = 10_000
 MAX_BYTES = 8 << 20
@@ -25,7 +31,6 @@ _DICTS = 2_000  # few enough that dicts are still in the processor's cache when 
 _BLOCK = 128  # of rows that may be put away as text
 
 Mark = tuple[int, tuple[object, ...]]
-TakeActions = Callable[[], Sequence[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class _Bounds:
 
 def gather(
     items: Iterable[object],
-    take_actions: TakeActions,
+    pending: Pending,
     *,
     types: Mapping[str, ColType] | None = None,
     max_rows: int = MAX_ROWS,
@@ -65,48 +70,59 @@ def gather(
 ) -> Iterator[Piece]:
     """Pieces of everything that `items` yields: dicts, lists of dicts, Arrow tables, batches, readers, Arrow C streams.
 
-    `take_actions()` is called before each item is looked at, and at the end: what it returns is due after every row before that
-    item. `types` are declared columns: rows are checked against them (texts parsed), Arrow data are cast. Rows that come slowly
-    are passed on with the first row after `max_seconds`. Raises RowError for a value that does not fit, FatalError for an item
-    that holds no rows; what `items` raises goes through.
+    What is put into `pending` between two items is due after every row before it, and at the end what was put after the last.
+    `types` are declared columns: rows are checked against them (texts parsed), Arrow data are cast. Rows that come slowly are
+    passed on with the first row after `max_seconds`. Raises RowError for a value that does not fit, FatalError for an item that
+    holds no rows; what `items` raises goes through.
     """
-    run = _Run(types or {}, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock())
+    run = _Run(types or {}, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock(), pending)
     try:
-        yield from _all(run, items, take_actions)
+        yield from _all(run, iter(items))
     except (GeneratorExit, Nudge):
         raise  # a nudge may come between any two steps of ours: what waits may be half of something
     except BaseException:
         # what waited was yielded before the failure, so its marks still count: the whole units before it are kept
-        if actions := take_actions():
-            run.mark(actions)
+        run.mark_all()
         yield from run.up_to_last_mark()
         raise
     finally:
         run.end()
 
 
-def _all(run: _Run, items: Iterable[object], take_actions: TakeActions) -> Iterator[Piece]:
-    rows, now = run.rows, run.clock.monotonic
-    for item in items:
-        if actions := take_actions():
-            run.mark(actions)
-        if type(item) is dict:
-            if not rows:
-                run.begin()
-            rows.append(item)
+def _all(run: _Run, items: Iterator[object]) -> Iterator[Piece]:
+    rows, now, goes_on = run.rows, run.clock.monotonic, True
+    while goes_on:
+        have, began = len(rows), now()
+        goes_on = run.pending.pull(items, run.look_at - have)
+        count, ended = len(rows) - have, now()
+        run.pending.took(count, ended - began)
+        if count and not have:
+            run.begin(began)
+        if countOf(map(type, rows[have:] if have else rows), dict) != count:
+            yield from _others(run, have)
         else:
-            yield from _other(run, item)
+            run.mark_all()
         if len(rows) >= run.look_at and run.is_full():
             yield from run.flush_full()
-        elif now() >= run.due:
+        elif ended >= run.due:
             yield from run.flush()
-    if actions := take_actions():
-        run.mark(actions)
     yield from run.flush()
 
 
+def _others(run: _Run, have: int) -> Iterator[Piece]:
+    """A turn in which not all items are dicts: one by one, each after the marks before it."""
+    with run.taken_out(have) as (items, marks):
+        for i, item in enumerate(items):
+            due = sum(1 for _ in takewhile(lambda m, i=i: m[0] <= i, marks))  # type: ignore[misc]
+            run.mark([action for _, action in marks[:due]])
+            del marks[:due]
+            yield from _other(run, item)
+        run.mark([action for _, action in marks])
+    run.pending.took(0, 0.0)  # tables and lists are large: no more than one of them at once
+
+
 def _other(run: _Run, item: object) -> Iterator[Piece]:
-    """Everything that is not a dict: the rows of a list one by one, Arrow data as they are."""
+    """The rows of a list one by one, Arrow data as they are."""
     if isinstance(item, Mapping):
         run.add(item)
     elif isinstance(item, list):
@@ -152,8 +168,9 @@ def _not_rows(where: str, item: object) -> FatalError:
 class _Run:
     """Rows that wait to become one batch, with their marks."""
 
-    def __init__(self, types: Mapping[str, ColType], bounds: _Bounds, clock: Clock) -> None:
-        self.rows: list[Row] = []
+    def __init__(self, types: Mapping[str, ColType], bounds: _Bounds, clock: Clock, pending: Pending) -> None:
+        self.pending = pending
+        self.rows: list[Any] = pending.rows
         self._texts = TextRows(types)  # the rows before them
         self._plain = True  # as far as is known, the rows of this piece are texts
         self.clock = clock
@@ -167,21 +184,44 @@ class _Run:
         self._bytes = 0
         self._passed = 0
 
-    def begin(self) -> None:
+    def begin(self, now: float | None = None) -> None:
         """Something begins to wait."""
         if self.due == float("inf"):
-            self.due = self.clock.monotonic() + self._bounds.seconds
+            self.due = (self.clock.monotonic() if now is None else now) + self._bounds.seconds
 
     def add(self, row: Row) -> None:
         self.begin()
         self.rows.append(row)
 
-    def mark(self, actions: Sequence[object]) -> None:
+    def mark_all(self) -> None:
+        """What was set so far is due after the rows that came before it."""
+        for at, placed in groupby(self.pending.placed(), key=itemgetter(0)):
+            self.mark([action for _, action in placed], at - self._passed)
+
+    def mark(self, actions: Sequence[object], at: int | None = None) -> None:
+        """`at`: how many of the rows that wait came before the actions; all of them where that is not said."""
+        if not actions:
+            return
         self.begin()
+        waiting, last = self.waiting, self._marks[-1][0] if self._marks else 0
+        at = waiting if at is None else min(max(at, last), waiting)
         before: tuple[object, ...] = ()
-        if self._marks and self._marks[-1][0] == self.waiting:
+        if self._marks and at == last:
             before = self._marks.pop()[1]
-        self._marks.append((self.waiting, (*before, *actions)))
+        self._marks.append((at, (*before, *actions)))
+
+    @contextmanager
+    def taken_out(self, have: int) -> Iterator[tuple[list[object], list[tuple[int, Action]]]]:
+        """The items of a turn that began at row `have`, no rows yet, with the actions that were put between them.
+
+        What other threads put meanwhile is due after all of them.
+        """
+        first = self.pending.before + have
+        items = self.pending.take_out(have)
+        try:
+            yield items, [(at - first, action) for at, action in self.pending.placed()]
+        finally:
+            self.pending.put_in()
 
     @property
     def waiting(self) -> int:
@@ -202,13 +242,13 @@ class _Run:
         """Keep the rows as text; where that cannot be, all rows of this piece are dicts."""
         self._plain = not self.rows or self._texts.take(self.rows)
         if self._plain:
-            self.rows.clear()
+            self.pending.pass_on()
         else:
             self._take_back()
 
     def _take_back(self) -> None:
         """What was put away waits as dicts again."""
-        self.rows[:0] = self._texts.rows()
+        self.pending.take_back(self._texts.rows())
         self._texts = TextRows(self._types)
 
     def flush_full(self) -> Iterator[Piece]:
@@ -262,7 +302,7 @@ class _Run:
     def _reset(self) -> tuple[Mark, ...]:
         marks = tuple(self._marks)
         self._passed += self.waiting
-        self.rows.clear()
+        self.pending.pass_on()
         self._texts = TextRows(self._types)
         self._plain = True
         self._marks.clear()
@@ -277,6 +317,7 @@ class _Run:
             batch = conform(data.slice(at, step), types, first_row=self._passed)
             marks = self._reset()
             self._passed += batch.num_rows
+            self.pending.pass_on(batch.num_rows)
             yield Piece(batch, marks)
 
 

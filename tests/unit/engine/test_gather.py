@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from anchovies.core.errors import FatalError, RowError
 from anchovies.core.types import parse_type
 from anchovies.engine.gather import Piece, gather
+from anchovies.engine.pending import Pending
 
 
 class StandingClock:
@@ -49,20 +51,21 @@ class ForeignArray:
         return self._batch.__arrow_c_array__(requested_schema)
 
 
-Source = Callable[[list[object]], Iterator[object]]
+class Actions(Pending):
+    """What a source of these tests sets: any object."""
+
+    def append(self, action: object) -> None:
+        self.put(action)  # type: ignore[arg-type]
+
+
+Source = Callable[[Actions], Iterator[object]]
 
 
 def run(source: Source, **settings: Any) -> list[Piece]:
-    """The pieces of a source that appends what it sets to the list it is handed."""
-    actions: list[object] = []
-
-    def take() -> list[object]:
-        taken = actions.copy()
-        actions.clear()
-        return taken
-
+    """The pieces of a source that appends what it sets to the actions it is handed."""
+    actions = Actions()
     settings.setdefault("clock", StandingClock())
-    return list(gather(source(actions), take, **settings))
+    return list(gather(source(actions), actions, **settings))
 
 
 def flat(pieces: list[Piece]) -> list[object]:
@@ -106,7 +109,7 @@ steps = st.one_of(
 def test_the_law_of_marks(plan: list[tuple[str, int]], max_rows: int, max_bytes: int) -> None:
     expected: list[object] = []
 
-    def source(actions: list[object]) -> Iterator[object]:
+    def source(actions: Actions) -> Iterator[object]:
         n = 0
         for shape, count in plan:
             if shape == "set":
@@ -147,7 +150,7 @@ def test_rows_of_texts_are_put_away_and_still_the_same(
 ) -> None:
     """The pieces are those of the plain road: rows, types and marks; also the whole units before a failure."""
 
-    def source(actions: list[object]) -> Iterator[object]:
+    def source(actions: Actions) -> Iterator[object]:
         for i, (n, other, mark) in enumerate(plan):
             if i == fails_at:
                 raise OSError("the source fails")
@@ -156,13 +159,13 @@ def test_rows_of_texts_are_put_away_and_still_the_same(
                 actions.append(i)
 
     def pieces(block: int, dicts: int) -> tuple[list[Piece], bool]:
-        actions: list[object] = []
+        actions = Actions()
         out: list[Piece] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("anchovies.engine.gather._BLOCK", block)
             patch.setattr("anchovies.engine.gather._DICTS", dicts)
             try:
-                out.extend(gather(source(actions), lambda: [actions.pop()] if actions else [], max_rows=max_rows))
+                out.extend(gather(source(actions), actions, max_rows=max_rows))
             except OSError:
                 return out, True
         return out, False
@@ -197,7 +200,7 @@ def test_a_piece_that_is_made_beside_the_source_waits_no_longer_than_others() ->
             yield {"n": str(n), "m": ""}
         assert seen == [4, 2, 4]  # a slow source: nothing is gained by a delay
 
-    for piece in gather(source(), list, max_rows=4, clock=clock):
+    for piece in gather(source(), Pending(), max_rows=4, clock=clock):
         seen.append(piece.rows)
     assert seen == [4, 2, 4]
 
@@ -208,7 +211,14 @@ def test_nothing_passes_after_a_piece_that_could_not_be_made(monkeypatch: pytest
         raise MemoryError
 
     monkeypatch.setattr("anchovies.core.textrows._columns", fail)
-    pieces = gather(({"n": str(n), "m": ""} for n in range(12)), lambda: ["mark"], max_rows=4, clock=StandingClock())
+    actions = Actions()
+
+    def source() -> Iterator[object]:
+        for n in range(12):
+            yield {"n": str(n), "m": ""}
+            actions.append("mark")
+
+    pieces = gather(source(), actions, max_rows=4, clock=StandingClock())
     with pytest.raises(MemoryError):
         next(pieces)
     assert list(pieces) == []
@@ -222,7 +232,7 @@ def test_data_in_arrow_come_after_the_texts_before_them(monkeypatch: pytest.Monk
 
 
 def test_a_checkpoint_after_every_row_makes_no_tiny_batches() -> None:
-    def source(actions: list[object]) -> Iterator[object]:
+    def source(actions: Actions) -> Iterator[object]:
         for n in range(5000):
             yield {"n": n}
             actions.append(f"set {n}")
@@ -233,7 +243,7 @@ def test_a_checkpoint_after_every_row_makes_no_tiny_batches() -> None:
 
 
 def test_actions_without_any_row_are_passed_on() -> None:
-    def source(actions: list[object]) -> Iterator[object]:
+    def source(actions: Actions) -> Iterator[object]:
         actions.append("a")
         yield from ()
 
@@ -244,7 +254,7 @@ def test_actions_without_any_row_are_passed_on() -> None:
 def test_slow_rows_and_their_marks_are_not_held_back() -> None:
     clock = StandingClock()
 
-    def source(actions: list[object]) -> Iterator[object]:
+    def source(actions: Actions) -> Iterator[object]:
         for n in range(6):
             yield {"n": n}
             actions.append(f"set {n}")
@@ -309,9 +319,53 @@ def test_what_is_no_row_is_refused(item: object, says: str) -> None:
 
 
 def test_an_error_of_the_source_goes_through() -> None:
-    def source(actions: list[object]) -> Iterator[object]:
+    def source(actions: Actions) -> Iterator[object]:
         yield {"n": 1}
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
         run(source)
+
+
+def test_what_another_thread_sets_comes_after_all_rows_that_were_yielded_by_then() -> None:
+    actions, yielded = Actions(), 0
+    over = threading.Event()
+
+    def meddle() -> None:
+        while not over.wait(0.0005):
+            actions.append(yielded)
+
+    def source() -> Iterator[object]:
+        nonlocal yielded
+        for n in range(20_000):
+            yield [{"n": n}] if n % 997 == 0 else {"n": n}
+            yielded = n + 1
+
+    other = threading.Thread(target=meddle)
+    other.start()
+    try:
+        pieces = list(gather(source(), actions, max_rows=700))
+    finally:
+        over.set()
+        other.join()
+    at = 0
+    for piece in pieces:
+        assert all(set_after <= at + k for k, said in piece.marks for set_after in said)
+        at += piece.rows
+    assert at == 20_000 and any(p.marks for p in pieces)
+
+
+def test_a_source_is_asked_for_many_rows_a_turn_and_for_one_after_it_was_slow() -> None:
+    actions, asked = Actions(), []
+    numbers = iter(range(100))
+
+    def turn(seconds: float) -> None:
+        before = len(actions.rows)
+        assert actions.pull(numbers, 64)
+        asked.append(len(actions.rows) - before)
+        actions.took(asked[-1], seconds)
+
+    for seconds in (0.0, 0.0, 0.0, 0.5, 0.0, 0.0):
+        turn(seconds)
+    assert asked == [1, 2, 4, 8, 1, 2]
+    assert not actions.pull(iter(()), 64)
