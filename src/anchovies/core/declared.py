@@ -195,7 +195,7 @@ RUN = (
     ),
     Setting("batch_bytes", BYTES, "most bytes of a table in a batch", flags=("--batch-bytes",), later=True),
     Setting("batch_rows", COUNT, "most rows of a table in a batch", flags=("--batch-rows",), later=True),
-    Setting("threads", COUNT, "tables at once", 1, flags=("--threads",), later=True, harmless=(1,)),
+    Setting("threads", COUNT, "tables at once", 1, flags=("--threads",)),
     Setting("worker_num", COUNT, "this process is worker N of --workers", 0, flags=("--worker-num",), later=True, harmless=(0,)),
     Setting("workers", COUNT, "how many workers share the work", 1, flags=("--workers",), later=True, harmless=(1,)),
     Setting("retain", DURATION, "how long committed data are kept", None, "none: for ever", flags=("--retain",)),

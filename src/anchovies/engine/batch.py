@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext, RunTask
 from anchovies.engine.limits import Nudge
 from anchovies.engine.services import Services, phrase
+from anchovies.engine.together import TableJob, Together
 from anchovies.sdk.context import entered
 from anchovies.sdk.markers import Phase
 from anchovies.sdk.result import TableResult
@@ -71,35 +73,47 @@ class BatchRun:
         due = [(name, tbl) for name in s.routes.hooks(phase, tbl)]
         due += [(name, other) for other in also for name in s.routes.hooks(phase, other) if name not in s.routes.hooks(phase)]
         ran = {"task": task, "batch": s.batch, "session": s.session}
-        with entered(self.context(task)), s.stop.nudges:
+        with entered(self.context(task)), s.stop.guard():
             for name, of in due:
                 known = s.batch.tbls.get(of) if of else None
                 call(getattr(s.operator, name), {**ran, "tbl": known, "table": of, **given})
 
-    def table(
-        self, tbl: str, work: Callable[[RunTask], Iterable[TableResult]], allow_failure: bool = False, also: Iterable[str] = ()
-    ) -> None:
+    def tables(self, jobs: Sequence[TableJob]) -> None:
+        """Run the tasks of several tables, as many at once as `threads` says. Raises what ends the whole batch."""
+        at_once = min(self._s.settings.threads, len(jobs))
+        if at_once <= 1:
+            for job in jobs:
+                self._table(job, self.outcome.tables)
+            return
+        together = Together(self._s.stop, partial(self._table, alone=False))
+        self.outcome.tables += together.run(jobs, at_once)
+        if together.error is not None:
+            raise together.error
+
+    def _table(self, job: TableJob, into: list[TableResult], *, alone: bool = True) -> None:
         """Run one table's task. A failure is written down; it is raised again only if nothing else of the batch can run.
 
-        `also`: other tables that the task makes; the hooks that name one of them run too.
-        """
+        `alone`: no other table is running, so what hooks have set until now has no row to wait for."""
+        tbl = job.tbl
         task = RunTask("TBL", tbl, self._s.clock)
         self._s.tell("task_started", tbl, task_type="TBL")
         error: BaseException | None = None
         results: list[TableResult] = []
         try:
-            self._hooks("tbl", task, {}, also)
-            self.publish_settings()
-            results = list(work(task))
+            self._hooks("tbl", task, {}, job.also)
+            if alone:
+                self.publish_settings()
+            results = list(job.work(task))
         except BaseException as e:
             error = self._s.stop.meaning(e)
             results = getattr(e, "anchovies_results", None) or [TableResult(tbl=tbl)]
             self._s.outside.forget()
         if isinstance(error, StaleSession):
             raise error  # nothing happened: the batch begins again
+        into += results
         self._finish(task, results, error)
         if error is not None:
-            self._failed(error, tbl, allow_failure)
+            self._failed(error, tbl, job.allow_failure)
 
     def _finish(self, task: RunTask, results: list[TableResult], error: BaseException | None) -> None:
         for result in results:
@@ -112,7 +126,6 @@ class BatchRun:
             task.failed(error)
         main = results[0] if results else TableResult(tbl=task.tbl or "")
         task.with_(rows=main.rows, kept=main.kept, bytes=main.bytes, files=main.files, commits=main.commits, **main.counts)
-        self.outcome.tables += results
         self.record(task)
         for r in results:
             self._s.tell("task_ended", r.tbl, status=task.status, error=error, **_told(r))
@@ -184,9 +197,12 @@ class BatchRun:
     def acknowledge(self) -> None:
         """Hand committed tokens to the `@on_ack` methods. Where one fails, that is told, and they stay pending."""
         s = self._s
-        tokens = s.outbox.waiting()
-        if not tokens or s.stop.timed_out:
-            return
+        with s.turn:  # a commit in between would carry tokens that nobody has handed out
+            if (tokens := s.outbox.waiting()) and not s.stop.timed_out:
+                self._hand_out(tokens)
+
+    def _hand_out(self, tokens: list[str]) -> None:
+        s = self._s
         task = RunTask("ACK", None, s.clock).with_(tokens=len(tokens))
         error: BaseException | None = None
         try:
@@ -214,7 +230,7 @@ class BatchRun:
         for name in s.routes.acks:
             try:
                 fault("ack.call.before")
-                with entered(self.context(task)), s.stop.nudges:
+                with entered(self.context(task)), s.stop.guard():
                     call(getattr(s.operator, name), given)
                 fault("ack.call.after")
             except Exception as e:

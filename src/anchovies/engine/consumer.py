@@ -1,10 +1,9 @@
-"""Custom sinks and chains: each takes its table's rows in a thread of its own, through a bounded queue."""
+"""Custom sinks and chains: each takes its table's rows in a thread of its own, through a queue that is bounded by bytes."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from queue import Empty, Full, Queue
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -13,16 +12,16 @@ from anchovies.core.errors import FatalError
 from anchovies.core.schema import batch_to_rows
 from anchovies.core.tbl import Tbl
 from anchovies.engine.calls import call
+from anchovies.engine.channel import POLL, QUEUE_BYTES, Channel
 from anchovies.engine.context import RunContext
 from anchovies.engine.fanin import Downstream
-from anchovies.engine.gather import gather
-from anchovies.engine.limits import StopSignal
+from anchovies.engine.gather import gather, weight
+from anchovies.engine.limits import Halt
 from anchovies.engine.pending import Pending
 from anchovies.sdk.context import entered
 
-DEPTH = 4
 FLUSH_ROWS = 5_000
-POLL = 0.1
+SAMPLE = 64  # one row of so many is weighed for all of them, after the first ones
 
 
 class _Barrier:
@@ -55,14 +54,14 @@ class Consumer:
     """One sink or chain while its flow runs."""
 
     def __init__(
-        self, method: Any, streaming: bool, tbl: Tbl, ctx: RunContext, into: list[Downstream], stop: StopSignal, **given: Any
+        self, method: Any, streaming: bool, tbl: Tbl, ctx: RunContext, into: list[Downstream], halt: Halt, **given: Any
     ) -> None:
         self.name = getattr(method, "__name__", str(method))
         self.streaming = streaming
-        self.error: BaseException | None = None
-        self._method, self._ctx, self._into, self._stop = method, ctx, into, stop
-        self._queue: Queue[Any] = Queue(DEPTH)
+        self.channel = Channel()
+        self._method, self._ctx, self._into, self._halt = method, ctx, into, halt
         self._rows: list[object] = []
+        self._held = 0  # bytes of them, about
         self._done = threading.Event()
         self._ended = False
         self._given = {**given, "tbl": tbl, "table": tbl.name, "stream": QueueStream(tbl, self)}
@@ -75,133 +74,122 @@ class Consumer:
     # the flow's side
 
     def put(self, batch: pa.RecordBatch) -> None:
-        """Hand a batch over; waits while the sink is behind. Raises what the sink raised."""
-        self._offer(batch)
+        """Hand a batch over; waits while the sink is behind. Raises what ended the flow. A sink that returned wants no more."""
+        self.channel.put(batch, batch.nbytes, self._halt.check)
 
     def mark(self) -> None:
         """A unit ends here. Only for streaming sinks: others may still hold rows of it back."""
-        self._offer(_MARK)
+        self.channel.put(_MARK, 0, self._halt.check)
 
     def barrier(self) -> None:
         """Wait until everything that was put has passed, through all that hangs below. Only for streaming sinks."""
         mark = _Barrier()
-        self._offer(mark)
-        while not mark.passed.wait(POLL) and not self._done.is_set():
-            self._look()
-        self._look()
+        if self.channel.put(mark, 0, self._halt.check):
+            while not mark.passed.wait(POLL):
+                self._halt.check()
+        self._halt.check()
 
     def end(self) -> None:
-        """No more rows: wait for the sink to return. Raises what it raised."""
-        self._offer(_END)
+        """No more rows: wait for the sink to return. Raises what ended the flow."""
+        self.channel.put(_END, 0, self._halt.check)
         while not self._done.wait(POLL):
-            self._stop.check()
-        self._look()
+            self._halt.check()
+        self._halt.check()
 
     def taken(self) -> list[object]:
         """The actions of the chain that nobody has taken yet."""
         return self._ctx.pending.take()
 
-    def abandon(self) -> None:
-        """The flow failed: let the thread end by itself at its next row."""
-        self.error = self.error or FatalError("the flow that feeds this sink has failed")
-
     def ended(self, seconds: float) -> bool:
         """Whether the sink has returned, waiting at most so long for it."""
         return self._thread.ident is None or self._done.wait(seconds)
 
-    def _offer(self, item: object) -> None:
-        while True:
-            self._look()
-            if self._done.is_set():
-                return  # a sink that returned early wants no more rows
-            try:
-                return self._queue.put(item, timeout=POLL)
-            except Full:
-                continue
-
-    def _look(self) -> None:
-        if self.error is not None:
-            raise self.error
-        self._stop.check()
+    def nudge(self) -> None:
+        """The flow has failed, and this sink does not look."""
+        if self._thread.ident is not None:
+            self._halt.nudges.give(self._thread.ident)
 
     # the sink's side
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        while (item := self._next()) is not _END:
-            if item is _MARK:
-                self._flush()
-                for below in self._into:
-                    below.mark()
-            elif isinstance(item, _Barrier):
-                self._flush()
-                for below in self._into:
-                    below.barrier()
-                item.passed.set()
-            else:
-                yield item
+        while (batch := self._next_batch()) is not None:
+            yield batch
 
-    def _next(self) -> Any:
-        while not self._ended:
-            if self.error is not None:
-                raise self.error
-            self._stop.check()
-            try:
-                item = self._queue.get(timeout=POLL)
-            except Empty:
-                continue
-            self._ended = item is _END
-            return item
-        return _END  # whoever iterates a second time finds nothing more
+    def _next_batch(self) -> pa.RecordBatch | None:
+        """The next rows; what lies before them is passed on. None: there are no more."""
+        with self._halt.nudges.paused():
+            while not self._ended:
+                item = self.channel.take(self._halt.check)
+                if item is _MARK:
+                    self._pass_on(lambda below: below.mark())
+                elif isinstance(item, _Barrier):
+                    self._pass_on(lambda below: below.barrier())
+                    item.passed.set()
+                elif item is _END:
+                    self._ended = True
+                else:
+                    return item
+        return None  # also for whoever iterates a second time
+
+    def _pass_on(self, tell: Callable[[Downstream], None]) -> None:
+        self._flush()
+        for below in self._into:
+            tell(below)
 
     def _run(self) -> None:
         try:
             with entered(self._ctx):
-                self._drive(call(self._method, self._given))
+                self._drive()
         except BaseException as e:
-            self.error = self.error or e
+            self._halt.fail(e)
         finally:
             self._leave()
+            left = self.channel.close()
             self._done.set()
-            self._drain()
+            for item in left:  # whoever waits at a barrier sees the failure, or goes on without a sink that returned early
+                if isinstance(item, _Barrier):
+                    item.passed.set()
 
     def _leave(self) -> None:
         """Tell what hangs below that no more comes from here."""
         try:
             for below in self._into:
-                below.leave(well=self.error is None)
+                below.leave(well=self._halt.error is None)
         except BaseException as e:
-            self.error = self.error or e
+            self._halt.fail(e)
 
-    def _drive(self, result: Iterable[object] | None) -> None:
-        if result is None:
-            return
+    def _drive(self) -> None:
+        nudges = self._halt.nudges
+        with nudges:
+            result = call(self._method, self._given)
+            if result is None:
+                return
+            for item in self._checked(result):
+                self._rows.append(item)
+                if (waiting := len(self._rows)) < SAMPLE or not waiting % SAMPLE:
+                    self._held += weight(item) * (1 if waiting < SAMPLE else SAMPLE)
+                if waiting >= FLUSH_ROWS or self._held >= QUEUE_BYTES or not isinstance(item, dict):
+                    with nudges.paused():
+                        self._flush()
+        self._flush()
+
+    def _checked(self, result: object) -> Iterable[object]:
         if not isinstance(result, Iterable) or isinstance(result, str | bytes | Mapping):
             raise FatalError(
                 f"sink {self.name} returned a {type(result).__name__}", hint="a sink returns nothing, or yields rows as a chain"
             )
-        for item in result:
-            if not self._into:
-                raise FatalError(
-                    f"sink {self.name} yields rows but is no @source of any table", hint="add @source('table') above @sink"
-                )
-            self._rows.append(item)
-            if len(self._rows) >= FLUSH_ROWS or not isinstance(item, dict):
-                self._flush()
-        self._flush()
+        return result if self._into else self._nothing(result)
+
+    def _nothing(self, result: Iterable[object]) -> Iterator[object]:
+        for _ in result:
+            raise FatalError(
+                f"sink {self.name} yields rows but is no @source of any table", hint="add @source('table') above @sink"
+            )
+        yield from ()
 
     def _flush(self) -> None:
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._held = self._rows, [], 0
         for below in self._into if rows else ():
             for piece in gather(iter(rows), Pending(), types=below.tbl.types or None):
                 if piece.batch is not None:
                     below.take(piece.batch)
-
-    def _drain(self) -> None:
-        """Let waiting barriers go on; whoever waits sees `error` or the end."""
-        while True:
-            try:
-                item = self._queue.get_nowait()
-            except Empty:
-                return
-            if isinstance(item, _Barrier):
-                item.passed.set()

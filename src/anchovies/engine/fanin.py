@@ -11,12 +11,11 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from anchovies.core.tbl import Tbl
-from anchovies.engine.limits import StopSignal
+from anchovies.engine.channel import POLL
+from anchovies.engine.limits import Halt
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-POLL = 0.1
 
 
 class Downstream(Protocol):
@@ -33,8 +32,8 @@ class Downstream(Protocol):
 class FanIn:
     """Lets several feeders into one table. `flowing`: marks come with the rows of all of them; else units end with the task."""
 
-    def __init__(self, into: Downstream, stop: StopSignal, flowing: bool) -> None:
-        self._into, self._stop, self._flowing = into, stop, flowing
+    def __init__(self, into: Downstream, halt: Halt, flowing: bool) -> None:
+        self._into, self._halt, self._flowing = into, halt, flowing
         self._turn = threading.Condition(threading.RLock())
         self._ports: list[Port] = []
         self._marks = self._barriers = 0  # that all ports have passed
@@ -48,7 +47,7 @@ class FanIn:
     def take(self, port: Port, batch: pa.RecordBatch) -> None:
         with self._turn:
             while self._flowing and port.marks > self._marks:
-                self._stop.check()
+                self._halt.check()
                 self._turn.wait(POLL)
             self._into.take(batch)
 

@@ -19,6 +19,7 @@ from anchovies.engine.calls import call
 from anchovies.engine.context import Overlay, RunContext, RunTask
 from anchovies.engine.fanin import Downstream, FanIn
 from anchovies.engine.graph import Node, Part, Table
+from anchovies.engine.limits import Halt
 from anchovies.engine.outbox import COMMIT_AFTER
 from anchovies.engine.pending import Pending
 from anchovies.engine.pipe import Pipe
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.2
 LAST_WORDS = 2.0  # seconds that sinks of a failed flow have to return
+LAST_NUDGE = 0.5  # and after they were nudged
 _END = object()
 
 
@@ -49,12 +51,13 @@ class Flow:
         self._overlay = Overlay(lambda: services.log.state, services.outside.overlay)
         self._due = Due()
         self._said: dict[str, list[dict[str, Any]]] = {}  # by root: what its source said of what it has read
+        self._halt = Halt(services.batch.check, services.stop.nudges)
         self._unmarked = False  # rows have passed to the sinks after the last mark
         self._publishing = False
         self._last_commit = self._last_told = services.clock.monotonic()
         self._position: str | None = None
         self.pipes = {t.name: Pipe(t.tbl, services, t.kept) for t in part.tables}
-        self._meets = {t.name: FanIn(self.pipes[t.name], services.stop, t.flowing) for t in part.tables if t.is_fan_in}
+        self._meets = {t.name: FanIn(self.pipes[t.name], self._halt, t.flowing) for t in part.tables if t.is_fan_in}
         self._roots = {t.name: self._into(t.name) for t in part.roots}
         self._enter(part.roots[0].name)
         self._consumers = [self._consumer(t, node) for t in part.tables for node in t.takers]
@@ -72,7 +75,7 @@ class Flow:
         cls = import_module("anchovies.engine.rowpath").Consumer
         made_by = [table.source, *(n.method for n in table.feeders)]
         given = self._given(ctx, source=", ".join(dict.fromkeys(m for m in made_by if m)), sink=node.method)
-        consumer = cls(getattr(s.operator, node.method), node.streaming, table.tbl, ctx, below, s.stop, **given)
+        consumer = cls(getattr(s.operator, node.method), node.streaming, table.tbl, ctx, below, self._halt, **given)
         self.pipes[table.name].consumers.append(consumer)
         return consumer  # type: ignore[no-any-return]
 
@@ -106,8 +109,11 @@ class Flow:
                 pipe.end()
             self._take_settings()
             self._commit(complete=True)
-        except BaseException as error:
+        except BaseException as e:
+            error = self._halt.meaning(e)
             self._fail(error)
+            if error is not e:
+                raise error from None
             raise
         finally:
             self._tell_progress(force=True)
@@ -128,7 +134,7 @@ class Flow:
                 if first is not _END:
                     self._take_all(chain((first,), items), ctx)
             finally:
-                with self._s.stop.nudges:
+                with self._s.stop.guard():
                     _close(items)
                 fault("source.close.after", SourceError)
         self._mark(ctx)  # set after the last row, or by another thread
@@ -179,7 +185,7 @@ class Flow:
         try:
             while (piece := self._next(pieces)) is not None:
                 self._take(piece)
-                s.batch.check()
+                self._halt.check()
                 self._tell_progress()
                 if s.most_rows is not None and self.root.result.rows >= s.most_rows:
                     break
@@ -190,6 +196,7 @@ class Flow:
 
     def _next(self, pieces: Iterator[Piece]) -> Piece | None:
         with self._s.stop.nudges:
+            self._halt.check()  # in here: a sink that fails from now on nudges us
             fault("source.next.before", SourceError)
             return next(pieces, None)
 
@@ -266,6 +273,11 @@ class Flow:
         self._last_commit = self._s.clock.monotonic()
         kept = {p.tbl.name: p for p in self.pipes.values() if p.kept}
         files = {n: p.finish() for n, p in kept.items()}
+        with self._s.turn:  # what differs from the log is what differs from it when this record is appended
+            self._publish(kept, files, complete)
+        self._s.acknowledge()
+
+    def _publish(self, kept: Mapping[str, Pipe], files: Mapping[str, list[DataFile]], complete: bool) -> None:
         change = self._change(files, complete)
         if complete and (change != Change() or any(p.result.files for p in kept.values())):
             change = replace(change, complete=list(kept))
@@ -279,7 +291,6 @@ class Flow:
         self._said.clear()
         for name, pipe in kept.items():
             pipe.committed(files[name])
-        self._s.acknowledge()
 
     def _change(self, files: Mapping[str, list[DataFile]], complete: bool) -> Change:
         state = self._s.log.state
@@ -307,7 +318,7 @@ class Flow:
 
     def _fail(self, error: BaseException) -> None:
         """Keep the whole units that came before the failure, unless nothing may be committed any more."""
-        self._end_consumers()
+        self._end_consumers(error)
         barred = self._publishing or self._consumers or self._s.stop.timed_out or self._s.lost(error)
         try:
             if not barred:
@@ -320,11 +331,16 @@ class Flow:
             for pipe in self.pipes.values():
                 pipe.close(keep_files=unknown)
 
-    def _end_consumers(self) -> None:
-        """Let sinks end before what they feed is closed; one that does not look will find it closed."""
+    def _end_consumers(self, error: BaseException) -> None:
+        """Let sinks end before what they feed is closed: at their next row, else nudged; one that cannot will find it closed."""
+        self._halt.fail(error)
+        self._wait_for_consumers(0 if self._s.stop.is_set() else LAST_WORDS)
         for consumer in self._consumers:
-            consumer.abandon()
-        until = self._s.clock.monotonic() + (0 if self._s.stop.is_set() else LAST_WORDS)
+            consumer.nudge()
+        self._wait_for_consumers(LAST_NUDGE)
+
+    def _wait_for_consumers(self, seconds: float) -> None:
+        until = self._s.clock.monotonic() + seconds
         for consumer in self._consumers:
             consumer.ended(max(0.0, until - self._s.clock.monotonic()))
 

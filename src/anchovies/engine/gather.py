@@ -231,7 +231,7 @@ class _Run:
         """Look at the newest row: every one of the first few, then one of 64 for all of them."""
         waiting = self.waiting
         step = 1 if waiting < _FIRST else _SAMPLE
-        self._bytes += step * _weight(self.rows[-1])
+        self._bytes += step * weight(self.rows[-1])
         if len(self.rows) >= _BLOCK and self._plain:
             self._put_away()
         count = len(self.rows)
@@ -321,7 +321,7 @@ class _Run:
             yield Piece(batch, marks)
 
 
-def _weight(value: object) -> int:
+def weight(value: object) -> int:
     """About how many bytes a row, or a value, takes."""
     if type(value) is dict:
         try:
@@ -331,7 +331,7 @@ def _weight(value: object) -> int:
     if isinstance(value, str | bytes | bytearray):
         return 8 + len(value)
     if isinstance(value, Mapping):
-        return 8 + sum(map(_weight, value.values()))
+        return 8 + sum(map(weight, value.values()))
     if isinstance(value, list | tuple):
-        return 8 + sum(map(_weight, value))
+        return 8 + sum(map(weight, value))
     return 8

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import msgspec
 
@@ -41,6 +42,7 @@ class StopSignal:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.reason: AnchovyError | None = None
+        self._of_batch: AnchovyError | None = None
         self.nudges = Nudges()
         self._also: list[Callable[[], None]] = []
 
@@ -70,6 +72,16 @@ class StopSignal:
         """Raise the reason, if there is one."""
         if self.reason is not None:
             raise self.reason
+        if self._of_batch is not None:
+            raise self._of_batch
+
+    def set_batch(self, reason: AnchovyError | None) -> None:
+        """One table ended the whole batch: those beside it end as well. None: the next batch may begin."""
+        self._of_batch = reason
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Around hooks, and whatever else tidies up: it is nudged as well, but not where it began after the stop."""
+        return nullcontext() if self.is_set() else self.nudges
 
     def meaning(self, error: BaseException) -> BaseException:
         """The error itself, or the reason of the stop, where that, or a nudge, is what it was raised from (an operator that wraps
@@ -98,44 +110,97 @@ def stopped_by(signum: int, name: str) -> Stopped:
     return Stopped(f"stopped by {name}; whole units that were read are committed", signal=signum)
 
 
+class Halt:
+    """One flow's reasons to end: a failure in one of its threads (the first one counts), and whatever ends the batch."""
+
+    def __init__(self, check: Callable[[], None], nudges: Nudges) -> None:
+        self.error: BaseException | None = None
+        self.nudges = nudges
+        self._check = check
+        self._turn = threading.Lock()
+        self._thread = threading.get_ident()
+
+    def fail(self, error: BaseException) -> None:
+        """In a sink's thread: end the whole flow, also where its source does not look."""
+        with self._turn:
+            first = self.error is None
+            self.error = self.error or error
+        if first and self._thread != threading.get_ident():
+            self.nudges.give(self._thread)
+
+    def check(self) -> None:
+        """Raise what ended the flow, if anything has. In the thread of a sink another part's failure is only told."""
+        if self.error is not None:
+            if self._thread == threading.get_ident():
+                raise self.error
+            raise Stopped("another part of the flow that feeds this sink has failed") from None
+        self._check()
+
+    def meaning(self, error: BaseException) -> BaseException:
+        """The error itself, or the failure that a nudge stands for."""
+        if self.error is None:
+            return error
+        return self.error if any(isinstance(e, Nudge) for e in _chain(error)) else error
+
+
 class Nudge(BaseException):
     """Raised inside of code that does not see the stop by itself; no `except Exception` holds it up. The reason is the stop's."""
 
 
 class Nudges:
-    """Raising `Nudge` in the working thread, but only while it runs the operator's code: `with nudges:` around every call of it.
+    """Raising `Nudge` in every working thread, but only while it runs the operator's code: `with nudges:` around each call of it.
 
     Our own code is never interrupted: between a commit and the note that it landed, a stray exception would throw committed
-    files away.
+    files away. Where the operator's code calls ours back (a sink that asks its stream for rows), that part is `with
+    nudges.paused():`.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside: int | None = None
+        self._inside: dict[int, bool] = {}  # threads that run the operator's code; whether they were nudged there
         self._given = False
         self._process = os.getpid()
 
-    def give(self) -> bool:
-        """Ask the interpreter to raise `Nudge` at the next bytecode of the operator's code, once: the way out of `while True:
-        pass`. It does nothing to a thread that sits in a C call; the supervisor ends those. False: not now."""
+    def give(self, thread: int | None = None) -> bool:
+        """Ask the interpreter to raise `Nudge` at the next bytecode of the operator's code, once a call: the way out of `while
+        True: pass`. It does nothing to a thread that sits in a C call; the supervisor ends those. `thread`: only there.
+
+        False: nobody is, or was, inside.
+        """
         with self._lock:
-            if self._given or self._inside is None:
-                return self._given
-            self._given = True
-            _raise_in(self._inside, Nudge)
-            return True
+            wanted = [t for t, given in self._inside.items() if not given and thread in (None, t)]
+            for t in wanted:
+                self._inside[t] = self._given = True
+                _raise_in(t, Nudge)
+            return self._given
 
     def __enter__(self) -> None:
         with self._lock:
-            self._inside = threading.get_ident()
+            self._inside[threading.get_ident()] = False
 
     def __exit__(self, *exc: object) -> None:
+        self._leave()
+
+    def _leave(self) -> bool | None:
+        """Whether this thread was nudged inside; None: it was not inside."""
         if os.getpid() != self._process:
             _end_copy()
+        me = threading.get_ident()
         with self._lock:
-            inside, self._inside = self._inside, None
-        if self._given and inside is not None:
-            _raise_in(inside, None)  # given at the last moment and not raised yet: whoever goes on sees the stop itself
+            given = self._inside.pop(me, None)
+        if given:
+            _raise_in(me, None)  # given at the last moment and not raised yet: whoever goes on sees the stop itself
+        return given
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Our own code, called by the operator's."""
+        inside = self._leave() is not None
+        try:
+            yield
+        finally:
+            if inside:
+                self.__enter__()
 
 
 def _end_copy() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +21,7 @@ from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.feeds import Feed, Upstream, find_feeds, find_upstreams, transactional
 from anchovies.engine.services import Services
+from anchovies.engine.together import TableJob
 from anchovies.engine.upload import FeedRun
 from anchovies.engine.work import Work
 from anchovies.sdk.operator import Uploader
@@ -91,8 +93,7 @@ class ReplayWork:
                 f"{', '.join(where(f) for f in there)}: loaded already, and would be made anew",
                 hint="--yes makes them anew (dropped and loaded in one transaction); --into loads into another database",
             )
-        for feed in feeds:
-            run.table(feed.name, lambda task, feed=feed: self._again(feed, task), feed.target.tbl.allow_failure)  # type: ignore[misc]
+        run.tables([TableJob(f.name, partial(self._again, f), f.target.tbl.allow_failure) for f in feeds])
 
     def feeds(self) -> list[Feed]:
         """What there is to load. Raises ConfigError, GapError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,6 +65,7 @@ class Services(msgspec.Struct):
     woken_by: set[str] = msgspec.field(default_factory=set)  # the upstreams that are known to have moved
     redact: Callable[[Any], Any] = lambda value: value  # masks what is known as a secret, in what is kept beside rows
     parts: Parts | None = None  # only where a class of a person's turns checkpoint values
+    turn: Any = msgspec.field(default_factory=threading.RLock)  # whoever commits, or acknowledges, does it alone
     acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
 
     @property
@@ -92,14 +94,15 @@ class Services(msgspec.Struct):
         """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown. What is due at the source then: `acknowledge`."""
         if self.stop.timed_out:
             self.stop.check()
-        if pending := self.outbox.carried(change.ack_pending):
-            change = replace(change, ack_pending=pending)
-        fault("commit.before")
-        record = self.log.append(change, keys=keys)
-        fault("commit.after")
-        self.commits += 1
-        self.outbox.committed()
-        self.on_commit(record)
+        with self.turn:
+            if pending := self.outbox.carried(change.ack_pending):
+                change = replace(change, ack_pending=pending)
+            fault("commit.before")
+            record = self.log.append(change, keys=keys)
+            fault("commit.after")
+            self.commits += 1
+            self.outbox.committed()
+            self.on_commit(record)
         for tbl in dict.fromkeys(f.table for f in change.files):
             mine = [f for f in change.files if f.table == tbl]
             self.tell("committed", tbl, rows=sum(f.rows for f in mine), bytes=sum(f.size for f in mine), slot=record.slot)

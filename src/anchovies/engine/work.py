@@ -27,6 +27,7 @@ from anchovies.engine.polls import Polls, Quiet
 from anchovies.engine.registered import Registration
 from anchovies.engine.services import Services
 from anchovies.engine.tables import plan_tables
+from anchovies.engine.together import TableJob
 from anchovies.engine.upload import FeedRun
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
@@ -59,9 +60,12 @@ class DownloadWork:
         for part in plan.parts:
             for root in part.roots:
                 self._warn(root.tbl)
-            may_fail = all(root.tbl.allow_failure for root in part.roots)
-            also = [t.name for t in part.tables if t.picked and t.name != part.name]
-            run.table(part.name, lambda task, part=part: self._flow(task, part), may_fail, also)  # type: ignore[misc]
+        run.tables([self._job(part) for part in plan.parts])
+
+    def _job(self, part: Part) -> TableJob:
+        may_fail = all(root.tbl.allow_failure for root in part.roots)
+        also = tuple(t.name for t in part.tables if t.picked and t.name != part.name)
+        return TableJob(part.name, lambda task: self._flow(task, part), may_fail, also)
 
     def _flow(self, task: RunTask, part: Part) -> list[TableResult]:
         flow = Flow(self._s, task, part)
@@ -109,11 +113,7 @@ class UploadWork:
         registered = self._registered(list(feeds.values()))
         for registration, mine in registered:
             registration.register(place_of(s, f) for f in mine)
-        for upstream, name in picked:
-            if (found := feeds.get((upstream.source, name))) is None:
-                run.table(name, lambda task, name=name: [TableResult(tbl=name)])  # type: ignore[misc]
-            else:
-                run.table(name, lambda task, feed=found: self._feed(feed, task), found.target.tbl.allow_failure)  # type: ignore[misc]
+        run.tables([self._job(name, feeds.get((upstream.source, name))) for upstream, name in picked])
         for registration, mine in registered:
             registration.advance(place_of(s, f) for f in mine)
         self._note(polls, [u for u in ordered if isinstance(u, Upstream)], list(feeds.values()))
@@ -130,8 +130,11 @@ class UploadWork:
         behind = {f.upstream.source for f in feeds if not f.is_current}
         polls.note({u.source: PolledLog(u.state.slot, u.tables) for u in upstreams if u.source not in behind})
 
-    def _feed(self, feed: Feed, task: RunTask) -> list[TableResult]:
-        return FeedRun(self._s, feed, task).run()
+    def _job(self, name: str, feed: Feed | None) -> TableJob:
+        """`feed` is None where the upstream has moved nothing."""
+        if feed is None:
+            return TableJob(name, lambda task: [TableResult(tbl=name)])
+        return TableJob(name, lambda task: FeedRun(self._s, feed, task).run(), feed.target.tbl.allow_failure)
 
 
 def work_of(services: Services, config: Config, env: Mapping[str, str]) -> Work:

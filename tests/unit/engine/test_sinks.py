@@ -206,7 +206,7 @@ def test_a_slow_sink_holds_the_source_back(place: Any) -> None:
         def t(self) -> Any:
             for n in range(40):
                 ahead.append(n)
-                yield [{"n": n, "text": "x" * 100}] * 2000
+                yield [{"n": n, "text": "x" * 1000}] * 2000
 
         @sink("t")
         def slow(self, stream: Stream) -> None:

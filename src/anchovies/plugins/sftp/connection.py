@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class SftpConnection(Connection):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
+        self._turn = threading.RLock()  # tables that are read at once share it
         self._loop: LoopThread | None = None
         self._ssh: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
@@ -57,11 +59,12 @@ class SftpConnection(Connection):
 
     def client(self) -> asyncssh.SFTPClient:
         """The SFTP client, connected anew if the connection was lost."""
-        if self._sftp is None or self._ssh is None or self._ssh.is_closed():
-            self.drop()
-            self._connect()
-        assert self._sftp is not None
-        return self._sftp
+        with self._turn:
+            if self._sftp is None or self._ssh is None or self._ssh.is_closed():
+                self.drop()
+                self._connect()
+            assert self._sftp is not None
+            return self._sftp
 
     def drop(self) -> None:
         """Forget the connection, which may be dead."""
