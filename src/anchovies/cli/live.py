@@ -132,9 +132,12 @@ def _status(t: TableResult) -> Text:
 
 
 def _kept(result: SessionResult) -> Table:
-    table = _table("table", "status", "read", "kept", "commits", "time")
+    some = any(t.rejected for t in result.tables)
+    table = _table("table", "status", "read", "kept", *(["rejected"] if some else []), "commits", "time")
     for t in result.tables:
-        table.add_row(t.tbl, _status(t), f"{t.rows:,}", f"{t.kept:,}", f"{t.commits:,}", f"{t.duration_ms / 1000:.1f} s")
+        rejected = [f"{t.rejected:,}"] if some else []
+        counts = (f"{t.rows:,}", f"{t.kept:,}", *rejected, f"{t.commits:,}")
+        table.add_row(t.tbl, _status(t), *counts, f"{t.duration_ms / 1000:.1f} s")
     return table
 
 

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "preview": ("look", "preview", "Show the first rows of each table; stores nothing."),
     "plan": ("look", "plan", "Say what the next run would do; stores nothing."),
     "checkpoint": ("checkpoint", "checkpoint", "Look at checkpoints, edit them."),
+    "rejects": ("rejects", "rejects", "Show rows that could not be kept, and why."),
     "replay": ("replay", "replay", "Load committed data again, without the source."),
     "verify": ("verify", "verify", "Recompute receipts and invariants; name what is broken."),
     "config": ("effective", "config", "Show every setting and where it came from."),

@@ -96,6 +96,7 @@ def _task(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
         return "error", f"failed {name}: {d.get('err_msg')}"
     level = "info" if tbl else "debug"
     rows = f" read {count(d['rows'], 'row')}, kept {d.get('kept', 0):,}" if "rows" in d else ""
+    rows += f", rejected {d['rejected']:,}" if d.get("rejected") else ""
     return level, f"done {name}{rows} in {d.get('duration_ms', 0)} ms"
 
 

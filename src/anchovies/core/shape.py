@@ -29,8 +29,6 @@ def evolve(tbl: Tbl, known: Types, found: Types) -> dict[str, ColType]:
 
     Raises ConfigError: `schema: freeze` and something would change, or two names that differ in case only.
     """
-    if tbl.schema == "reject":
-        raise ConfigError(f"table {tbl.name!r}: schema: reject is not built yet", hint="take evolve or freeze", tbl=tbl.name)
     joined = join_types(known, found, from_text=tbl.autodiscover)
     if tbl.schema == "freeze" and known:
         _check_frozen(tbl.name, known, joined)

@@ -33,7 +33,8 @@ class SortKey(msgspec.Struct, frozen=True):
 class Tbl(msgspec.Struct, frozen=True):
     """A table. Frozen: `with_(…)` gives a changed copy.
 
-    `columns` is empty while nothing is known of them. `properties` are the plugin's own (`path`, `delimiter`, …).
+    `columns` is empty while nothing is known of them. `exclude` and `rename` speak of columns as the source names them, all else
+    of columns as they are kept. `properties` are the plugin's own (`path`, `delimiter`, …) and the free ones (`x-…`).
     """
 
     name: str
@@ -48,6 +49,9 @@ class Tbl(msgspec.Struct, frozen=True):
     allow_failure: bool = False
     snapshot: bool = False
     deleted_by: str | None = None
+    exclude: tuple[str, ...] = ()
+    rename: Mapping[str, str] = msgspec.field(default_factory=dict)
+    mask: Mapping[str, str] = msgspec.field(default_factory=dict)
     properties: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Tbl:
@@ -64,6 +68,11 @@ class Tbl(msgspec.Struct, frozen=True):
         if self.unique_by or not self.set_by:
             return self.unique_by
         return tuple(dict.fromkeys([*self.set_by, *(k.column for k in self.sort_by)]))
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether rows change on their way: something is left out, renamed or masked."""
+        return bool(self.exclude or self.rename or self.mask)
 
     @property
     def types(self) -> dict[str, ColType]:
@@ -87,6 +96,21 @@ class Tbl(msgspec.Struct, frozen=True):
         if not out and self.write_mode == "append":
             out.append("no key: every row that arrives is appended")
         return out
+
+    def describe_shape(self) -> list[str]:
+        """In words, what becomes of rows on their way into the datastore."""
+        out = [f"left out: {', '.join(self.exclude)}"] if self.exclude else []
+        out += [f"{old} of the source is kept as {new}" for old, new in self.rename.items()]
+        out += [f"{c} is kept as {_MASKED.get(m, m)}" for c, m in self.mask.items()]
+        if self.schema != "evolve":
+            what = "rows that bring a new column or do not fit go to" if self.schema == "reject" else "new columns and types stop"
+            out.append(f"schema: {self.schema}: {what} the {'rejects' if self.schema == 'reject' else 'table'}")
+        if self.on_bad_row == "reject":
+            out.append("on_bad_row: reject: rows that cannot be kept go to the rejects")
+        return out
+
+
+_MASKED = {"sha256": "a keyed hash (sha256)", "redact": "***"}
 
 
 def _and(names: Iterable[str]) -> str:

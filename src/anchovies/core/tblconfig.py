@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from anchovies.core.document import place
 from anchovies.core.errors import ConfigError
 from anchovies.core.names import check_name
+from anchovies.core.reshape import RESHAPES, check_reshape, parse_exclude, parse_mask, parse_rename, reshaped, same_shape
 from anchovies.core.settingkinds import BOOL, TEXT, choice
 from anchovies.core.suggest import did_you_mean, nearest
 from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
 
 NOT_BUILT = "is not built yet (see CHANGELOG)"
-LATER_KEYS = ("mask", "rename", "exclude", "expect", "batch_rows", "current_view", "deleted_by")
-LATER_VALUES = {"schema": ("reject",), "write": ("replace",), "on_bad_row": ("reject",), "snapshot": (True,)}
+LATER_KEYS = ("expect", "batch_rows", "current_view", "deleted_by")
+LATER_VALUES = {"write": ("replace",), "snapshot": (True,)}
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "columns": parse_columns,
     "unique_by": parse_names,
@@ -27,6 +28,9 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "on_bad_row": choice("fail", "reject").parse,
     "allow_failure": BOOL.parse,
     "snapshot": BOOL.parse,
+    "exclude": parse_exclude,
+    "rename": parse_rename,
+    "mask": parse_mask,
 }
 _PLAIN = ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
 TABLE_KEYS: tuple[str, ...] = tuple(_READERS)
@@ -45,7 +49,8 @@ def tbl_from_config(name: str, raw: Mapping[str, Any], properties: Mapping[str, 
 def merge_tbl(upstream: Tbl, raw: Mapping[str, Any], properties: Mapping[str, str] | None = None) -> Tbl:
     """`upstream` (discovered, or published by an upstream anchovy) with what `tbls.<name>` says; the configuration wins.
 
-    Columns are merged by name. Raises ConfigError as `tbl_from_config`.
+    Columns are merged by name; those that the configuration renames, leaves out or masks are so before. What was published is in
+    its shape already, so an uploader's configuration may only say the same. Raises ConfigError as `tbl_from_config`.
     """
     changes: dict[str, Any] = {}
     own = dict(upstream.properties)
@@ -55,13 +60,27 @@ def merge_tbl(upstream: Tbl, raw: Mapping[str, Any], properties: Mapping[str, st
         if key in _READERS:
             if value is not None:
                 changes[key] = _read(key, value, where)
-        elif not key.startswith("x-"):
-            _check_property(key, where, properties)
+        else:
+            if not key.startswith("x-"):
+                _check_property(key, where, properties)
             own[key] = plain(value)
-    if "columns" in changes:
-        types = {c.name: c for c in (*upstream.columns, *changes["columns"])}
-        changes["columns"] = tuple(types.values())
-    return upstream.with_(**changes, properties=own)
+    return _merged(upstream, changes, properties is None).with_(properties=own)
+
+
+def _merged(upstream: Tbl, changes: dict[str, Any], published: bool) -> Tbl:
+    where = f"tbls.{upstream.name}"
+    shape = {k: changes.pop(k) for k in RESHAPES if k in changes}
+    if published:
+        same_shape(upstream, shape, where)
+    elif shape:
+        upstream = reshaped(upstream, shape)
+    declared = changes.get("columns", ())
+    if declared:
+        changes["columns"] = tuple({c.name: c for c in (*upstream.columns, *declared)}.values())
+    merged = upstream.with_(**changes)
+    if merged.reshapes:
+        check_reshape(merged, where, declared)
+    return merged
 
 
 def _read(key: str, value: Any, where: str) -> Any:
@@ -90,12 +109,19 @@ def plain(value: Any) -> Any:
 
 
 def tbl_to_json(tbl: Tbl) -> dict[str, Any]:
-    """`tbl` as plain JSON, as downstream anchovies see it: everything but the plugin's properties, defaults left out."""
+    """`tbl` as plain JSON, as downstream anchovies see it: everything but the plugin's properties, defaults left out.
+
+    `free` has the properties that are nobody's (`x-…`): a plugin's own may say where a source lies and how to get in.
+    """
     every: dict[str, Any] = {
         "columns": [[c.name, str(c.type)] for c in tbl.columns],
         "unique_by": list(tbl.unique_by),
         "set_by": list(tbl.set_by),
         "sort_by": [str(k) for k in tbl.sort_by],
+        "exclude": list(tbl.exclude),
+        "rename": dict(tbl.rename),
+        "mask": dict(tbl.mask),
+        "free": {k: v for k, v in tbl.properties.items() if k.startswith("x-")},
         **{
             key: getattr(tbl, key)
             for key in ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
@@ -115,7 +141,7 @@ def tbl_from_json(data: Mapping[str, Any]) -> Tbl:
     where = f"table {name}"
     found: dict[str, Any] = {k: read(data[k], f"{where}.{k}") for k, read in _READERS.items() if k != "columns" and k in data}
     parsed = tuple(parse_columns({n: t}, where)[0] for n, t in columns)
-    return Tbl(name, parsed, **found, deleted_by=data.get("deleted_by"))
+    return Tbl(name, parsed, **found, deleted_by=data.get("deleted_by"), properties=dict(data.get("free") or {}))
 
 
 def match_tables(tables: Iterable[T], enabled: Iterable[str], disabled: Iterable[str]) -> list[T]:

@@ -37,11 +37,23 @@ class Said(msgspec.Struct, frozen=True):
     receipt: dict[str, Any]
 
 
+class Rejected(msgspec.Struct, frozen=True):
+    """A row that cannot be kept: what is wrong with it, and where it stood. `row`: its columns, or the text of its line.
+
+    It is part of its unit like any row, and ends none."""
+
+    row: Any
+    reason: str
+    column: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+
 class DiscardUnit(msgspec.Struct, frozen=True):
     """Drop the rows since the last mark."""
 
 
-Action = SetCheckpoint | PutLedger | Ack | Said | DiscardUnit
+Action = SetCheckpoint | PutLedger | Ack | Said | Rejected | DiscardUnit
 
 
 class Due:

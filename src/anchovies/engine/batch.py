@@ -126,6 +126,8 @@ class BatchRun:
             task.failed(error)
         main = results[0] if results else TableResult(tbl=task.tbl or "")
         task.with_(rows=main.rows, kept=main.kept, bytes=main.bytes, files=main.files, commits=main.commits, **main.counts)
+        if main.rejected:
+            task.with_(rejected=main.rejected)
         self.record(task)
         for r in results:
             self._s.tell("task_ended", r.tbl, status=task.status, error=error, **_told(r))
@@ -260,6 +262,7 @@ def _told(r: TableResult) -> dict[str, Any]:
         "duration_ms": r.duration_ms,
         "rows": r.rows,
         "kept": r.kept,
+        "rejected": r.rejected,
         "bytes": r.bytes,
         "counts": r.counts,
         "err_msg": r.err_msg,

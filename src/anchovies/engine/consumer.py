@@ -11,6 +11,7 @@ import pyarrow as pa
 from anchovies.core.errors import FatalError
 from anchovies.core.schema import batch_to_rows
 from anchovies.core.tbl import Tbl
+from anchovies.engine.actions import Rejected
 from anchovies.engine.calls import call
 from anchovies.engine.channel import POLL, QUEUE_BYTES, Channel
 from anchovies.engine.context import RunContext
@@ -190,6 +191,8 @@ class Consumer:
     def _flush(self) -> None:
         rows, self._rows, self._held = self._rows, [], 0
         for below in self._into if rows else ():
-            for piece in gather(iter(rows), Pending(), types=below.tbl.types or None):
+            for piece in gather(iter(rows), Pending(), **below.reading):
                 if piece.batch is not None:
                     below.take(piece.batch)
+                for bad in (a for _, actions in piece.marks for a in actions if isinstance(a, Rejected)):
+                    below.reject(bad)

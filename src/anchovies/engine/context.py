@@ -10,8 +10,8 @@ import msgspec
 
 from anchovies.core import values
 from anchovies.core.clock import Clock
-from anchovies.core.errors import ConfigError
-from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Said, SetCheckpoint
+from anchovies.core.errors import ConfigError, RowError
+from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Rejected, Said, SetCheckpoint
 from anchovies.engine.parts import Parts
 from anchovies.engine.pending import Pending
 from anchovies.sdk.session import Batch, Session
@@ -122,6 +122,7 @@ class Outside:
 
 
 LONGEST_TOKEN = 1024
+REJECT_WAY = "mend it in the source, or keep such rows apart and go on: on_bad_row: reject"
 SAYS = frozenset(("rows", "bytes", "sha256", "first", "last"))
 
 
@@ -137,6 +138,7 @@ class RunContext(msgspec.Struct):
     tell: Callable[..., None]
     acks: bool = False
     parts: Parts | None = None  # where a class of a person's turns checkpoint values
+    rejects: bool | None = None  # whether rows may be rejected here; None: rows are not read here
 
     def checkpoint(self, key: str) -> RunCheckpoint:
         return RunCheckpoint(key, self)
@@ -157,6 +159,24 @@ class RunContext(msgspec.Struct):
             raise ConfigError(f"receipt() takes {', '.join(sorted(SAYS))}, not {sorted(extra)[0]!r}")
         known = {k: values.encode(v) for k, v in said.items() if v is not None}
         self.pending.put(Said({"name": str(name)[:LONGEST_TOKEN], **known}))
+
+    def reject(
+        self,
+        row: Mapping[str, Any] | str | None,
+        reason: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        if self.rejects is None:
+            raise ConfigError(
+                "context().reject() was called outside of a source", hint="call it where rows are read, between two yields"
+            )
+        if not self.rejects:
+            at = ", ".join([*([file] if file else []), *([f"line {line:,}"] if line else [])])
+            raise RowError(f"{at}: {reason}" if at else reason, hint=REJECT_WAY, file=file, line=line, column=column)
+        self.pending.put(Rejected(row, str(reason), column, file, line))
 
     def discard(self) -> None:
         self.pending.put(DiscardUnit())

@@ -8,9 +8,10 @@ ahead, so somebody can always go on.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-from anchovies.core.tbl import Tbl
+from anchovies.engine.actions import Rejected
 from anchovies.engine.channel import POLL
 from anchovies.engine.limits import Halt
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 class Downstream(Protocol):
     """Where the rows of a source or a chain go: a table of the same flow."""
 
-    tbl: Tbl
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """How its rows are gathered: types, and what becomes of rows that do not fit."""
+        ...
 
     def take(self, batch: pa.RecordBatch) -> None: ...
+    def reject(self, bad: Rejected) -> None: ...
     def mark(self) -> None: ...
     def barrier(self) -> None: ...
     def leave(self, *, well: bool) -> None: ...
@@ -40,16 +45,25 @@ class FanIn:
 
     def port(self) -> Port:
         """The entrance of one feeder. All are asked for before the first row."""
-        port = Port(self, self._into.tbl)
+        port = Port(self, self._into.reading)
         self._ports.append(port)
         return port
 
     def take(self, port: Port, batch: pa.RecordBatch) -> None:
         with self._turn:
-            while self._flowing and port.marks > self._marks:
-                self._halt.check()
-                self._turn.wait(POLL)
+            self._await(port)
             self._into.take(batch)
+
+    def reject(self, port: Port, bad: Rejected) -> None:
+        with self._turn:
+            self._await(port)
+            self._into.reject(bad)
+
+    def _await(self, port: Port) -> None:
+        """Wait for those that are a unit behind."""
+        while self._flowing and port.marks > self._marks:
+            self._halt.check()
+            self._turn.wait(POLL)
 
     def pass_on(self) -> None:
         """Go on with what every feeder has come to: marks, then barriers."""
@@ -79,14 +93,17 @@ class FanIn:
 class Port:
     """One feeder's entrance: see `Downstream`."""
 
-    def __init__(self, fan: FanIn, tbl: Tbl) -> None:
-        self.tbl = tbl
+    def __init__(self, fan: FanIn, reading: Mapping[str, Any]) -> None:
+        self.reading = reading
         self.marks = self.barriers = 0
         self.left = False
         self._fan = fan
 
     def take(self, batch: pa.RecordBatch) -> None:
         self._fan.take(self, batch)
+
+    def reject(self, bad: Rejected) -> None:
+        self._fan.reject(self, bad)
 
     def mark(self) -> None:
         self.marks += 1

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from anchovies.core.errors import FatalError, SourceError
 from anchovies.core.faultpoint import fault
-from anchovies.engine.actions import DiscardUnit, Due
+from anchovies.engine.actions import DiscardUnit, Due, Rejected
 from anchovies.engine.calls import call
 from anchovies.engine.context import Overlay, RunContext, RunTask
 from anchovies.engine.fanin import Downstream, FanIn
@@ -38,6 +38,7 @@ PROGRESS_SECONDS = 0.2
 LAST_WORDS = 2.0  # seconds that sinks of a failed flow have to return
 LAST_NUDGE = 0.5  # and after they were nudged
 _END = object()
+Files = Mapping[str, list[DataFile]]
 
 
 class Flow:
@@ -117,6 +118,7 @@ class Flow:
             raise
         finally:
             self._tell_progress(force=True)
+            self._tell_rejects()
             for pipe in self.pipes.values():
                 pipe.close()
 
@@ -127,6 +129,7 @@ class Flow:
     def _read(self, method: str) -> None:
         """One source, from its first row to its last."""
         ctx = self._context()
+        ctx.rejects = self.root.tbl.on_bad_row == "reject"
         with entered(ctx):
             items = self._items(method, ctx)
             try:
@@ -167,7 +170,7 @@ class Flow:
             top.mark()
 
     def _items(self, method: str, ctx: RunContext) -> Iterator[object]:
-        tbl = self.root.tbl
+        tbl = self.root.yielded
         given = {**self._given(ctx, source=method, sink=None), "tbl": tbl, "table": tbl.name, "stream": None}
         with self._s.stop.nudges:
             items = call(getattr(self._s.operator, method), given)
@@ -181,7 +184,7 @@ class Flow:
         s = self._s
         bound = {"max_rows": s.most_rows} if s.most_rows else {}
         gather = import_module("anchovies.engine.rowpath").gather
-        pieces = gather(items, ctx.pending, types=self.root.tbl.types or None, clock=s.clock, **bound)
+        pieces = gather(items, ctx.pending, clock=s.clock, **self.root.reading, **bound)
         try:
             while (piece := self._next(pieces)) is not None:
                 self._take(piece)
@@ -203,8 +206,8 @@ class Flow:
     def _take(self, piece: Piece) -> None:
         """Rows up to the last mark, then a look whether a commit is due, then the open rest."""
         batch, marks = piece.batch, piece.marks
-        if any(isinstance(a, DiscardUnit) for _, actions in marks for a in actions):
-            return self._take_with_discards(batch, marks)
+        if any(isinstance(a, DiscardUnit | Rejected) for _, actions in marks for a in actions):
+            return self._take_in_turn(batch, marks)
         last = marks[-1][0] if marks else 0
         if marks and not marks[0][0]:
             self._end_unit()
@@ -230,24 +233,37 @@ class Flow:
             self._end_unit()
             done = mark
 
-    def _take_with_discards(self, batch: pa.RecordBatch | None, marks: Any) -> None:
+    def _take_in_turn(self, batch: pa.RecordBatch | None, marks: Any) -> None:
+        """The same where rows are dropped or rejected between others."""
+        done = 0
+        for offset, actions in marks:
+            if batch is not None and offset > done:
+                self._take_open(batch.slice(done, offset - done))
+                done = offset
+            for action in actions:
+                if isinstance(action, DiscardUnit):
+                    self._discard()
+                elif isinstance(action, Rejected):
+                    self._top.reject(action)
+                else:
+                    self._end_unit()
+                    self._due.add([action])
+                    self._unmarked = False
+            if not isinstance(actions[-1], Rejected) and not self._unmarked and self._commit_is_due():
+                self._commit()
+        if batch is not None and done < batch.num_rows:
+            self._take_open(batch.slice(done))
+
+    def _take_open(self, batch: pa.RecordBatch) -> None:
+        self._top.take(batch)
+        self._unmarked = bool(self._consumers)
+
+    def _discard(self) -> None:
         if self._consumers:
             raise FatalError(
                 f"{self.root.tbl.name}: discard() cannot take rows back from custom sinks", hint="drop the sink, or check first"
             )
-        done = 0
-        for offset, actions in marks:
-            if batch is not None and offset > done:
-                self.root.take(batch.slice(done, offset - done))
-                done = offset
-            for action in actions:
-                if isinstance(action, DiscardUnit):
-                    self.root.result.rows -= self.root.discard()
-                else:
-                    self.root.mark()
-                    self._due.add([action])
-        if batch is not None and done < batch.num_rows:
-            self.root.take(batch.slice(done))
+        self.root.result.rows -= self.root.discard()
 
     # publishing
 
@@ -273,26 +289,27 @@ class Flow:
         self._last_commit = self._s.clock.monotonic()
         kept = {p.tbl.name: p for p in self.pipes.values() if p.kept}
         files = {n: p.finish() for n, p in kept.items()}
+        rejects = {n: found for n, p in self.pipes.items() if (found := p.finish_rejects())}
         with self._s.turn:  # what differs from the log is what differs from it when this record is appended
-            self._publish(kept, files, complete)
+            self._publish(kept, files, rejects, complete)
         self._s.acknowledge()
 
-    def _publish(self, kept: Mapping[str, Pipe], files: Mapping[str, list[DataFile]], complete: bool) -> None:
-        change = self._change(files, complete)
+    def _publish(self, kept: Mapping[str, Pipe], files: Files, rejects: Files, complete: bool) -> None:
+        change = replace(self._change(files, complete), rejects=[f for found in rejects.values() for f in found])
         if complete and (change != Change() or any(p.result.files for p in kept.values())):
             change = replace(change, complete=list(kept))
         if change == Change():
             return  # nothing was kept, nothing moved on: then what the source said of it is no news either
-        change = replace(change, receipts=self._receipts(files))
+        change = replace(change, receipts=self._receipts(files, rejects))
         self._publishing = True
         self._s.publish(change, frozenset(self._overlay.keys))
         self._publishing = False
         self._due.clear()
         self._said.clear()
-        for name, pipe in kept.items():
-            pipe.committed(files[name])
+        for name in {**kept, **rejects}:
+            self.pipes[name].committed(files.get(name, ()), rejects.get(name, ()))
 
-    def _change(self, files: Mapping[str, list[DataFile]], complete: bool) -> Change:
+    def _change(self, files: Files, complete: bool) -> Change:
         state = self._s.log.state
         brought = {n for n, found in files.items() if found}
         published = {n: self.pipes[n].published() for n in files if complete or brought}
@@ -304,12 +321,12 @@ class Flow:
             tables={n: tbl for n, tbl in published.items() if tbl != state.tables.get(n)},
         )
 
-    def _receipts(self, files: Mapping[str, list[DataFile]]) -> dict[str, dict[str, Any]]:
+    def _receipts(self, files: Mapping[str, list[DataFile]], rejects: Mapping[str, list[DataFile]]) -> dict[str, dict[str, Any]]:
         """By table: rows that came of the source, kept, rejected; and what the source itself said of what they are made of."""
         found: dict[str, dict[str, Any]] = {}
         for name, mine in files.items():
             if rows := self.pipes[name].due_rows():
-                found[name] = {"rows": rows, "kept": sum(f.rows for f in mine), "rejected": 0}
+                found[name] = {"rows": rows, "kept": _rows(mine), "rejected": _rows(rejects.get(name, ()))}
         for name, said in [*self._said.items(), (self._name, self._due.said)]:
             if said:
                 of = found.setdefault(name, {})
@@ -346,6 +363,16 @@ class Flow:
 
     # telling
 
+    def _tell_rejects(self) -> None:
+        home = self._s.home
+        for pipe in self.pipes.values():
+            if n := pipe.result.rejected:
+                rows = f"{n:,} row{'s' if n > 1 else ''}"
+                pipe.warn(
+                    f"{pipe.tbl.name}: {rows} could not be kept and went to the rejects, with what is wrong: "
+                    f"anchovy rejects -i {home.id} -u {home.user} -e {pipe.tbl.name}"
+                )
+
     def _tell(self, *, bytes_read: int = 0, position: str | None = None, warning: str | None = None) -> None:
         if warning:
             self.root.result.warnings.append(warning)
@@ -366,6 +393,10 @@ class Flow:
             self._s.tell(
                 "progress", name, rows=pipe.result.rows, bytes=read, position=self._position if pipe is self.root else None
             )
+
+
+def _rows(files: Iterable[DataFile]) -> int:
+    return sum(f.rows for f in files)
 
 
 def _close(items: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +14,15 @@ import pyarrow as pa
 
 from anchovies.core.arrow import conform, types_of
 from anchovies.core.clock import Clock, SystemClock
-from anchovies.core.errors import FatalError
+from anchovies.core.errors import FatalError, RowError
 from anchovies.core.schema import Row, rows_to_batch
 from anchovies.core.textrows import TextRows
 from anchovies.core.types import ColType
 from anchovies.core.values import short
-from anchovies.engine.actions import Action
+from anchovies.engine.actions import Action, Rejected
 from anchovies.engine.limits import Nudge
 from anchovies.engine.pending import Pending
+from anchovies.engine.sift import Care, is_mark, with_rejects
 
 MAX_ROWS = 10_000
 MAX_BYTES = 8 << 20
@@ -63,6 +64,8 @@ def gather(
     pending: Pending,
     *,
     types: Mapping[str, ColType] | None = None,
+    hide: Collection[str] = (),
+    rejecting: bool = False,
     max_rows: int = MAX_ROWS,
     max_bytes: int = MAX_BYTES,
     max_seconds: float = MAX_SECONDS,
@@ -72,10 +75,12 @@ def gather(
 
     What is put into `pending` between two items is due after every row before it, and at the end what was put after the last.
     `types` are declared columns: rows are checked against them (texts parsed), Arrow data are cast. Rows that come slowly are
-    passed on with the first row after `max_seconds`. Raises RowError for a value that does not fit, FatalError for an item that
-    holds no rows; what `items` raises goes through.
+    passed on with the first row after `max_seconds`. Raises RowError for a value that does not fit (never with a value of the
+    columns in `hide`), unless `rejecting`: then such rows are `Rejected` actions where they stood. Raises FatalError for an item
+    that holds no rows; what `items` raises goes through.
     """
-    run = _Run(types or {}, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock(), pending)
+    care = Care(types or {}, hide, rejecting)
+    run = _Run(care, _Bounds(max_rows, max_bytes, max_seconds), clock or SystemClock(), pending)
     try:
         yield from _all(run, iter(items))
     except (GeneratorExit, Nudge):
@@ -168,7 +173,8 @@ def _not_rows(where: str, item: object) -> FatalError:
 class _Run:
     """Rows that wait to become one batch, with their marks."""
 
-    def __init__(self, types: Mapping[str, ColType], bounds: _Bounds, clock: Clock, pending: Pending) -> None:
+    def __init__(self, care: Care, bounds: _Bounds, clock: Clock, pending: Pending) -> None:
+        types = care.types
         self.pending = pending
         self.rows: list[Any] = pending.rows
         self._texts = TextRows(types)  # the rows before them
@@ -179,7 +185,7 @@ class _Run:
         self._marks: list[Mark] = []
         self._pool: ThreadPoolExecutor | None = None
         self._making: tuple[Future[pa.RecordBatch], tuple[Mark, ...]] | None = None  # the piece before this one
-        self._types = types
+        self._types, self._care = types, care
         self._bounds = bounds
         self._bytes = 0
         self._passed = 0
@@ -284,19 +290,25 @@ class _Run:
         yield from self.made()
         if self._texts.count:
             self._put_away()
-        batch = None
-        if self._texts.count:
-            batch = self._texts.batch(first_row=self._passed)
-        elif self.rows:
-            batch = rows_to_batch(self.rows, self._types, first_row=self._passed)
-        marks = self._reset()
+        batch: pa.RecordBatch | None = None
+        bad: dict[int, Rejected] = {}
+        try:
+            if self._texts.count:
+                batch = self._texts.batch(first_row=self._passed)
+            elif self.rows:
+                batch = rows_to_batch(self.rows, self._types, first_row=self._passed)
+        except RowError as e:
+            batch, bad = self._care.rows(e, self._texts.rows() if self._texts.count else list(self.rows))
+        marks = with_rejects(self._reset(), bad) if bad else self._reset()
         if batch is not None or marks:
             yield Piece(batch, marks)
 
     def up_to_last_mark(self) -> Iterator[Piece]:
         """What waits up to its last mark; the rows after it are dropped."""
         self._take_back()
-        del self.rows[self._marks[-1][0] if self._marks else 0 :]
+        last = next((at for at, actions in reversed(self._marks) if is_mark(actions)), 0)
+        self._marks = [m for m in self._marks if m[0] <= last]
+        del self.rows[last:]
         yield from self.flush()
 
     def _reset(self) -> tuple[Mark, ...]:
@@ -314,10 +326,15 @@ class _Run:
         step = max(1, self._bounds.bytes * data.num_rows // max(1, data.nbytes))
         types = {**self._types, **{n: t for n, t in types_of(data).items() if n not in self._types}}
         for at in range(0, data.num_rows, step):
-            batch = conform(data.slice(at, step), types, first_row=self._passed)
-            marks = self._reset()
-            self._passed += batch.num_rows
-            self.pending.pass_on(batch.num_rows)
+            some, bad = data.slice(at, step), dict[int, Rejected]()
+            batch: pa.RecordBatch | None
+            try:
+                batch = conform(some, types, first_row=self._passed)
+            except RowError as e:
+                batch, bad = self._care.arrow(e, some, types)
+            marks = with_rejects(self._reset(), bad) if bad else self._reset()
+            self._passed += some.num_rows
+            self.pending.pass_on(some.num_rows)
             yield Piece(batch, marks)
 
 

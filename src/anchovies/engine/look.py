@@ -9,6 +9,7 @@ from typing import Any
 
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError
+from anchovies.core.reshape import KEY_VARIABLE, as_yielded, mask_key
 from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
@@ -88,6 +89,7 @@ def plan(operator: type[Operator], settings: Settings, config: Config, env: Mapp
             upstreams = find_upstreams(services, config)
             return [(f.name, _load_plan(services, f)) for f in find_feeds(services, config, upstreams, env)]
         found = plan_tables(services.operator, services.routes, config, services.settings)
+        mask_key((t.tbl for part in found.parts for t in part.tables), env.get(KEY_VARIABLE))
         services.batch.tbls = {n: found.tbls[n] for n in found.active}
         return [(n, _read_plan(services, found.tbls[n])) for n in found.active]
 
@@ -109,13 +111,13 @@ def _into(services: Services, upstream: Upstream, name: str) -> list[str]:
 
 def _read_plan(services: Services, tbl: Tbl) -> list[str]:
     state = services.log.state
-    said = [*tbl.describe_keys()]
+    said = [*tbl.describe_keys(), *tbl.describe_shape()]
     said += [f"checkpoint {k} = {v.value!r}" for k, v in state.checkpoints.items() if tbl.name in v.tbls]
     if (entries := len(state.ledgers.get(tbl.name, {}))) > 0:
         said.append(f"{entries:,} entries in its ledger")
     totals = state.totals.get(tbl.name)
     said.append(f"{totals.rows:,} rows are kept so far" if totals else "nothing is kept of it yet")
-    return [*said, *services.operator.plan(tbl)]
+    return [*said, *services.operator.plan(as_yielded(tbl))]
 
 
 def _load_plan(services: Services, feed: Feed) -> list[str]:

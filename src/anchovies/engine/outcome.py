@@ -11,7 +11,7 @@ from anchovies.sdk.result import SessionResult, TableResult
 
 #: what a service does not go on after: a person, or another session, has to act first
 ENDS_SERVICE = (AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, Stopped)
-_SUMMED = ("rows", "kept", "bytes", "files", "commits", "duration_ms")
+_SUMMED = ("rows", "kept", "rejected", "bytes", "files", "commits", "duration_ms")
 
 
 class TableFailures(AnchovyError):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from anchovies.core.reshape import as_yielded
 from anchovies.core.retry import Retry
 from anchovies.core.tbl import Column, Tbl
 from anchovies.core.tblconfig import tbl_to_json
 from anchovies.core.types import ColType
+from anchovies.engine.actions import Rejected
 from anchovies.engine.services import Services
 from anchovies.sdk.result import TableResult
 from anchovies.store.record import DataFile
@@ -36,14 +38,64 @@ class Pipe:
         self._whole = self._told = 0  # rows up to the last mark, counted apart from the writer; of those, rows that are committed
         self._writer: Any = None
         self._check: Any = None
+        self._shaper: Any = None
+        self._rejects: Any = None
+        self.yielded = as_yielded(self._strict(tbl))  # the table as its source knows it
+
+    def _strict(self, tbl: Tbl) -> Tbl:
+        """`schema: reject` holds rows against every column that is known, once some are."""
+        if tbl.schema != "reject" or not self._types:
+            return tbl
+        return tbl.with_(columns=tuple(Column(n, t) for n, t in self._types.items() if t.kind != "null"))
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How rows are gathered: the types that they have to have (of what is masked any will do), and what becomes of others."""
+        tbl = self.tbl
+        masked = {old for old, new in tbl.rename.items() if new in tbl.mask} | set(tbl.mask)
+        types = {n: t for n, t in self.yielded.types.items() if n not in masked}
+        rejecting = tbl.on_bad_row == "reject" or tbl.schema == "reject"
+        return {"types": types or None, "hide": masked | set(tbl.exclude), "rejecting": rejecting}
 
     # rows
 
     def take(self, batch: pa.RecordBatch, marks: tuple[int, ...] = ()) -> None:
-        """Rows of this table: to the writer, then to every consumer. `marks`: offsets in (0, rows] after which a unit ends."""
-        self.result.rows += batch.num_rows
+        """Rows of this table as they were yielded. `marks`: offsets in (0, rows] after which a unit ends."""
         if self._check is None:
             self._begin()
+        if self._shaper is not None:
+            batch, bad = self._shaper.shape(batch)
+            if bad:
+                return self._take_apart(batch, bad, marks)
+        self._pass(batch, marks)
+
+    def _take_apart(self, batch: pa.RecordBatch, bad: Mapping[int, Rejected], marks: tuple[int, ...]) -> None:
+        """`batch` has lost the rows that are in `bad` by their place; marks count them still."""
+        done = gone = 0
+        for at in (*marks, None):
+            mine = [i for i in bad if (done + gone <= i) and (at is None or i < at)]
+            end = batch.num_rows if at is None else at - gone - len(mine)
+            if end > done:
+                self._pass(batch.slice(done, end - done), ())
+            for i in mine:
+                self.reject(bad[i])
+            done, gone = end, gone + len(mine)
+            if at is not None:
+                self.mark()
+
+    def reject(self, bad: Rejected) -> None:
+        """One row that cannot be kept: it belongs to the open unit, in another place."""
+        self.result.rows += 1
+        with self._turn:
+            if self._rejects is None:
+                s = self._s
+                retry = Retry(s.clock, s.ids, s.batch.time_left)
+                self._rejects = import_module("anchovies.engine.rejects").Rejects(self.tbl, s, retry)
+            self._rejects.add(bad)
+
+    def _pass(self, batch: pa.RecordBatch, marks: tuple[int, ...]) -> None:
+        """Rows as they are kept: to the writer, then to every consumer."""
+        self.result.rows += batch.num_rows
         self._check.look(batch)
         if self._writer is not None:
             with self._turn:
@@ -63,6 +115,9 @@ class Pipe:
         """The first rows: now pyarrow is worth its time."""
         rows, s = import_module("anchovies.engine.rowpath"), self._s
         self._check = rows.ColumnCheck(self.tbl)
+        strict = self.tbl.schema == "reject" and bool(self._types)
+        if self.tbl.reshapes or strict:
+            self._shaper = rows.Shaper(self.tbl, s.mask_key, self._types, strict)
         if self.kept:
             retry = Retry(s.clock, s.ids, s.batch.time_left)
             self._writer = rows.TableWriter(s.store, self.tbl, s.buffer, s.log.new_data_key, self._types, retry)
@@ -78,6 +133,9 @@ class Pipe:
         if self._writer is not None:
             with self._turn:
                 self._writer.mark()
+        if self._rejects is not None:
+            with self._turn:
+                self._rejects.mark()
         self._whole = self.result.rows
 
     def due_rows(self) -> int:
@@ -98,13 +156,18 @@ class Pipe:
         for consumer in self.consumers:
             consumer.end()
         self._end_unit()
+        for warning in self._shaper.unseen() if self._shaper is not None else ():
+            self.warn(warning)
+
+    def warn(self, message: str) -> None:
+        self.result.warnings.append(message)
+        self._s.tell("warning", self.tbl.name, message=message)
 
     def discard(self) -> int:
-        """Drop the open unit; returns its rows (0 where nothing is kept)."""
-        if self._writer is None:
-            return 0
+        """Drop the open unit; returns its rows, rejects among them (0 where nothing is kept)."""
         with self._turn:
-            return int(self._writer.discard())
+            parts = [p for p in (self._writer, self._rejects) if p is not None]
+            return sum(int(p.discard()) for p in parts)
 
     # publishing
 
@@ -126,10 +189,20 @@ class Pipe:
             found: list[DataFile] = self._writer.finish()
             return found
 
-    def committed(self, files: list[DataFile]) -> None:
+    def finish_rejects(self) -> list[DataFile]:
+        """The files of rejects of the same units."""
+        if self._rejects is None:
+            return []
+        with self._turn:
+            found: list[DataFile] = self._rejects.finish()
+            return found
+
+    def committed(self, files: Sequence[DataFile], rejects: Sequence[DataFile] = ()) -> None:
         """These files of ours are in the log now."""
-        if self._writer is not None:
-            self._writer.committed()
+        for part in (self._writer, self._rejects):
+            if part is not None:
+                part.committed()
+        self.result.rejected += sum(f.rows for f in rejects)
         self._told = self._whole
         self.result.kept += sum(f.rows for f in files)
         self.result.bytes += sum(f.size for f in files)
@@ -144,3 +217,5 @@ class Pipe:
         """End. What was not committed is dropped; `keep_files`: but not deleted, because nobody knows whether it was."""
         if self._writer is not None:
             self._writer.abandon(keep_files=keep_files)
+        if self._rejects is not None:
+            self._rejects.close(keep_files=keep_files)

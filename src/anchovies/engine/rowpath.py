@@ -3,6 +3,7 @@
 from anchovies.engine.checks import ColumnCheck
 from anchovies.engine.consumer import Consumer
 from anchovies.engine.gather import Piece, gather
+from anchovies.engine.shaping import Shaper
 from anchovies.engine.writer import TableWriter
 
-__all__ = ["ColumnCheck", "Consumer", "Piece", "TableWriter", "gather"]
+__all__ = ["ColumnCheck", "Consumer", "Piece", "Shaper", "TableWriter", "gather"]

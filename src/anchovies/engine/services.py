@@ -16,6 +16,7 @@ from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, Fenced, StaleSession
 from anchovies.core.faultpoint import fault
 from anchovies.core.ids import Ids
+from anchovies.core.reshape import kept_types
 from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
@@ -57,6 +58,7 @@ class Services(msgspec.Struct):
     outside: Outside
     outbox: Outbox
     commits: int = 0
+    mask_key: bytes | None = None  # of the tables of this batch, where one is hashed
     most_rows: int | None = None  # a preview's: stop reading a source after about so many
     on_commit: Callable[[Record], None] = lambda record: None
     remembered: Remembered = Remembered()  # what the runs before have left, then what this one leaves: in the lease object
@@ -88,7 +90,7 @@ class Services(msgspec.Struct):
         """Column types of all commits so far; what the configuration declares wins."""
         published = self.log.state.tables.get(tbl.name)
         known = tbl_from_json(published).types if published else {}
-        return {**known, **tbl.types}
+        return {**(kept_types(tbl, known) if tbl.reshapes else known), **tbl.types}
 
     def publish(self, change: Change, keys: frozenset[str]) -> Record:
         """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown. What is due at the source then: `acknowledge`."""

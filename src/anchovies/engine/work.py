@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from anchovies.core.config import Config
+from anchovies.core.reshape import KEY_VARIABLE, mask_key
 from anchovies.core.tbl import Tbl
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
@@ -48,14 +49,16 @@ class Work(Protocol):
 class DownloadWork:
     role = "downloader"
 
-    def __init__(self, services: Services, config: Config) -> None:
+    def __init__(self, services: Services, config: Config, env: Mapping[str, str]) -> None:
         self._s = services
         self._config = config
+        self._env = env
 
     def batch(self, run: BatchRun) -> None:
         s = self._s
         with s.stop.nudges:
             plan = plan_tables(s.operator, s.routes, self._config, s.settings)
+        s.mask_key = mask_key((t.tbl for part in plan.parts for t in part.tables), self._env.get(KEY_VARIABLE))
         s.batch.tbls = {n: plan.tbls[n] for n in plan.active}
         for part in plan.parts:
             for root in part.roots:
@@ -141,4 +144,4 @@ def work_of(services: Services, config: Config, env: Mapping[str, str]) -> Work:
     """An uploader follows; everything else downloads."""
     if isinstance(services.operator, Uploader):
         return UploadWork(services, config, env)
-    return DownloadWork(services, config)
+    return DownloadWork(services, config, env)

@@ -92,6 +92,22 @@ class Context(Protocol):
         rows, and `anchovy verify` holds them against it."""
         ...
 
+    def reject(
+        self,
+        row: Mapping[str, Any] | str | None,
+        reason: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        """A row that the source cannot make one of: it is kept apart, with the rows around it, where the table has
+        `on_bad_row: reject`. Else this raises RowError that says where it is.
+
+        `row`: its columns by name, or the text of its line. Of a table with masks, or columns left out, no text is kept.
+        """
+        ...
+
     def discard(self) -> None:
         """Drop the rows that the running source yielded since its last mark (a half-read file), and go on."""
         ...

@@ -10,12 +10,14 @@ Status = Literal["ok", "failed", "timeout", "skipped", "interrupted"]
 
 
 class TableResult(msgspec.Struct, kw_only=True):
-    """One table in one batch. `rows` were yielded by the source (or handed to the target), `kept` were committed (or loaded)."""
+    """One table in one batch. `rows` were yielded by the source (or handed to the target), `kept` were committed (or loaded),
+    `rejected` were committed as rejects."""
 
     tbl: str
     status: Literal["ok", "failed", "timeout", "interrupted"] = "ok"
     rows: int = 0
     kept: int = 0
+    rejected: int = 0
     bytes: int = 0
     files: int = 0
     commits: int = 0

@@ -152,7 +152,7 @@ class Collector:
         for record in self._records(min(done.get(tbl, 0) for tbl in wanted)):
             if record.slot > max(wanted.values()):
                 break
-            for file in record.change.files:
+            for file in (*record.change.files, *record.change.rejects):
                 if done.get(file.table, 0) < record.slot <= wanted.get(file.table, 0):
                     self._delete(file.path, file.size)
         return {**done, **wanted}

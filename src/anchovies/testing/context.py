@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from anchovies.core.errors import RowError
 from anchovies.sdk.context import entered
 from anchovies.sdk.session import Batch, Session
 
@@ -103,6 +104,8 @@ class FakeContext:
         self.discards = 0
         self.acks: list[str] = []
         self.receipts: list[dict[str, Any]] = []
+        self.rejecting = True
+        self.rejects: list[dict[str, Any]] = []
         self.bytes_read = 0
         self.positions: list[str] = []
         self.warnings: list[str] = []
@@ -125,6 +128,19 @@ class FakeContext:
     def receipt(self, name: str, **said: Any) -> None:
         self.receipts.append({"name": name, **said})
         self.mark()
+
+    def reject(
+        self,
+        row: Mapping[str, Any] | str | None,
+        reason: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: str | None = None,
+    ) -> None:
+        if not self.rejecting:
+            raise RowError(reason, file=file, line=line, column=column)
+        self.rejects.append({"row": row, "reason": reason, "file": file, "line": line, "column": column})
 
     def discard(self) -> None:
         self.open = []

@@ -35,11 +35,6 @@ def test_freeze_takes_the_first_and_then_nothing_new() -> None:
         evolve(frozen, types(a="int"), types(a="float", c="str"))
 
 
-def test_reject_is_not_built_yet() -> None:
-    with pytest.raises(ConfigError, match="not built yet"):
-        evolve(Tbl("t", schema="reject"), {}, types(a="int"))
-
-
 @pytest.mark.parametrize("names", [["Id", "id"], ["a", "STRASSE", "straße"], [""]])
 def test_names_that_databases_mix_up_are_refused(names: list[str]) -> None:
     with pytest.raises(ConfigError, match="'t'"):

@@ -50,7 +50,7 @@ tbls:
         "merge",
         "freeze",
         allow_failure=True,
-        properties={"path": "/sales/*.tsv"},
+        properties={"path": "/sales/*.tsv", "x-note": "free"},
     )
 
 
@@ -77,15 +77,10 @@ def test_mistakes_are_named(raw: dict[str, Any], message: str, hint: str) -> Non
 @pytest.mark.parametrize(
     "raw",
     [
-        {"mask": {}},
-        {"rename": {}},
-        {"exclude": "a"},
         {"expect": {}},
         {"snapshot": True},
         {"deleted_by": "d"},
-        {"schema": "reject"},
         {"write": "replace"},
-        {"on_bad_row": "reject"},
         {"batch_rows": 5},
         {"current_view": "v"},
     ],

@@ -54,7 +54,7 @@ class Place:
             kept = Counter[str]()
             for f in change.files:
                 kept[f.table] += f.rows
-            said = {t: (x["rows"], x["kept"]) for t, x in change.receipts.items() if "kept" in x}
+            said = {t: (x["rows"] - x["rejected"], x["kept"]) for t, x in change.receipts.items() if x.get("kept")}
             assert said == {t: (n, n) for t, n in kept.items()}
         return found
 
