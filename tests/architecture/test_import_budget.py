@@ -13,6 +13,7 @@ import anchovies
 from anchovies import sdk
 
 HEAVY = {"pyarrow", "rich", "asyncssh", "duckdb", "psycopg", "pgpq", "numpy", "pandas", "sqlalchemy", "cryptography", "obstore"}
+HEAVY |= {"http"}  # of a service with a port alone
 
 FACE = """
     AlreadyRunning AnchovyError AnchovyExecutionTimeout Batch Checkpoint ColType Column ConfigError Connection

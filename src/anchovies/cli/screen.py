@@ -117,6 +117,7 @@ _LINES = {
     "task_ended": _task,
     "warning": lambda tbl, d: ("warning", f"{d.get('message')}"),
     "reloaded": lambda tbl, d: ("info", f"{d.get('file')} was read again: {', '.join(d.get('changed', ()))}"),
+    "woken": lambda tbl, d: ("debug", f"woken by {', '.join(d.get('upstreams', ()))}"),
     "batch_ended": lambda tbl, d: ("debug", f"end of batch {d.get('batch')}"),
     "session_ended": _ended,
 }

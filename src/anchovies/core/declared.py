@@ -229,8 +229,12 @@ OUTPUT = (
     Setting("json", BOOL, "print the result as JSON, and nothing else on stdout", False, flags=("--json",)),
     Setting("no_progress", BOOL, "no live display, one line an event", False, flags=("--no-progress",)),
     Setting("log_rows", BOOL, "let rows appear in logs", False, flags=("--log-rows",), later=True, harmless=(False,)),
-    Setting("host", TEXT, "service: where health and metrics listen", flags=("--host",), later=True),
-    Setting("port", COUNT, "service: where health and metrics listen", None, "off", flags=("--port",), env=(), later=True),
+    Setting(
+        "host", TEXT, "service: the address on which /healthz, /metrics and /status listen", None, "127.0.0.1", flags=("--host",)
+    ),
+    Setting(
+        "port", COUNT, "service: the port on which /healthz, /metrics and /status listen; 0: off", None, "off", flags=("--port",)
+    ),
 )
 
 DATASET = (
@@ -244,4 +248,4 @@ DATASET = (
 GROUPS = {"Identity": IDENTITY, "Running": RUN, "Parts": PARTS, "Output": OUTPUT, "sql plugin": DATASET}
 SETTINGS: tuple[Setting, ...] = tuple(s for group in GROUPS.values() for s in group)
 BY_NAME: Mapping[str, Setting] = {s.name: s for s in SETTINGS}
-OTHER_VARIABLES = ("ACHVY_HOME", "ACHVY_PORT", "ACHVY_MASK_KEY", "ACHVY_FAULT")
+OTHER_VARIABLES = ("ACHVY_HOME", "ACHVY_MASK_KEY", "ACHVY_FAULT")

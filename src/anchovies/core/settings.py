@@ -110,8 +110,8 @@ def _identity(values: dict[str, Any], origins: dict[str, str], env: Mapping[str,
         if values["prod"]:
             raise ConfigError("an anchovy in production needs an id", hint="give it one: --id NAME, or ACHVY_ID=NAME")
         yield f"no id was given, so it is {values['id']!r}: give the anchovy a name with --id or ACHVY_ID"
-    if env.get("ACHVY_PORT"):
-        yield f"ACHVY_PORT is only a part of the default id: listening {NOT_BUILT}"
+    if values["service"] and values["host"] and not values["port"]:
+        yield "a host is given and no port, so nothing listens: add --port, or ACHVY_PORT"
 
 
 def _from_cli(setting: Setting, cli: Mapping[str, object]) -> _Found | None:

@@ -17,6 +17,7 @@ Kind = Literal[
     "task_ended",  # task_type, tbl, status OK/ERR, duration_ms, rows, kept, err_msg, hint, error (the exception)
     "warning",  # tbl or None, message
     "reloaded",  # file, changed (names of settings, `tbls`, `schemas`): the configuration of a service was read again
+    "woken",  # upstreams: what ended a pause
     "batch_ended",  # batch
     "session_ended",  # result: SessionResult
 ]

@@ -21,10 +21,12 @@ LEAST = 1.0  # seconds: the interval that a backoff reckons with at least
 
 
 Adopt = Callable[[Settings, Config], None]
+Batch = Callable[[int], tuple[BaseException | None, BaseException | None]]
+"""Runs one, by its number: what ended the whole of it, if anything did; and what failed in it: that, or tables."""
 
 
 class Loop:
-    """What one service knows of its batches. `adopt` is called with other settings and another configuration. `close()` it."""
+    """What one service knows of its batches. `adopt` is called with other settings and another configuration."""
 
     def __init__(self, services: Services, config: Config, reread: Reread | None, adopt: Adopt) -> None:
         self._s = services
@@ -42,6 +44,23 @@ class Loop:
 
     def close(self) -> None:
         self._waker.close()
+
+    def run(self, batch: Batch, between: Callable[[], None]) -> BaseException | None:
+        """Until something ends it: what did. `between()` is called after each batch that does not."""
+        number = 0
+        try:
+            while True:
+                number += 1
+                self.begin()
+                error, failed = batch(number)
+                if self.is_over(error):
+                    return error
+                between()
+                self.ended(number, failed)
+                if self._s.stop.is_set() or self.pause():
+                    return self._s.stop.reason
+        finally:
+            self.close()
 
     def begin(self) -> None:
         """Before each batch: with the configuration that lies there now."""
@@ -104,6 +123,8 @@ class Loop:
         if self.failures:
             return s.stop.is_set() or s.stop.wait(self.backoff())
         s.woken_by = self._waker.wait(float(s.settings.interval))
+        if s.woken_by:
+            s.tell("woken", upstreams=sorted(s.woken_by))
         return s.stop.is_set()
 
     def backoff(self) -> float:

@@ -20,6 +20,7 @@ from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
 from anchovies.engine.batch import BatchOutcome, BatchRun
+from anchovies.engine.board import Board
 from anchovies.engine.connections import Connections
 from anchovies.engine.context import Outside, RunContext, RunTask
 from anchovies.engine.events import Event, Listener
@@ -31,7 +32,7 @@ from anchovies.engine.parts import Parts
 from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.reload import Reread
 from anchovies.engine.routes import Routes
-from anchovies.engine.services import Services
+from anchovies.engine.services import Services, phrase
 from anchovies.engine.upkeep import is_due, look_after, noted
 from anchovies.engine.work import Work, work_of
 from anchovies.sdk.cached import Cache, keep_cache
@@ -88,6 +89,7 @@ class SessionRun:
         self.on_arm: Callable[[float | None], None] = lambda at: None
         self.make_work: MakeWork = work_of
         self.reread: Reread | None = None
+        self.board = Board(self.clock)
 
     def _make_log(self) -> Log:
         retry = Retry(self.clock, self.ids, self.deadline.left)
@@ -215,31 +217,25 @@ class SessionRun:
             self.config = config
             work = self.make_work(services, config, self.env)
 
-        loop, number = Loop(services, self.config, self.reread, adopt), 0
-        try:
-            while True:
-                number += 1
-                loop.begin()
-                error, failed = self._batch(number, services, work)
-                if loop.is_over(error):
-                    return error
-                self._close(connections)
-                self._mirror()
-                self._hint()
-                services.remembered = self._upkeep(services.remembered)
-                self._disarm()
-                loop.ended(number, failed)
-                if self.stop.is_set() or loop.pause():
-                    return self.stop.reason
-        finally:
-            loop.close()
+        def between() -> None:
+            self._close(connections)
+            self._mirror()
+            self._hint()
+            services.remembered = self._upkeep(services.remembered)
+            self._disarm()
+
+        loop = Loop(services, self.config, self.reread, adopt)
+        return loop.run(lambda number: self._batch(number, services, work), between)
 
     def _batch(self, number: int, services: Services, work: Work) -> tuple[BaseException | None, BaseException | None]:
         """What ended the whole of it, if anything did; what failed in it: that, or tables."""
         outcome = self._one(number, services, work)
         self.result.batches = number
         self.result.tables = add_up(self.result.tables, outcome.tables)
-        return outcome.error, outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
+        failed = outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
+        said = None if failed is None else self.redact.deep(phrase(failed))
+        self.board.ended(said, self.log.state.slot, services.lag())
+        return outcome.error, failed
 
     # one batch
 
@@ -384,4 +380,5 @@ class SessionRun:
         message = str(event.data.get("message"))
         if event.kind == "warning" and message not in self.result.warnings and len(self.result.warnings) < MOST_WARNINGS:
             self.result.warnings.append(message)
+        self.board.hear(event)
         self.listener(event)

@@ -6,11 +6,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
 from anchovies.core.clock import Clock, SystemClock, iso
-from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, ConfigError
 from anchovies.core.ids import SystemIds
 from anchovies.core.settings import Settings
 from anchovies.engine.limits import stopped_by
@@ -53,7 +54,7 @@ class Watch:
                 return self._skipped(got)
             self._run.remembered = got.last.remembered
             try:
-                return self._watch()
+                return self._listening()
             finally:
                 self._lease.release(self._last(), self._run.quiet, self._run.remembered)
 
@@ -85,6 +86,25 @@ class Watch:
         self._run.tell("warning", message=f"{busy.text}; this run is skipped")
         return result
 
+    def _listening(self) -> SessionResult:
+        """Under watch, and open to who asks how it is, where a service was given a port."""
+        run, s = self._run, self._run.settings
+        if not (s.service and s.port):
+            return self._watch()
+        health = import_module("anchovies.engine.health")
+        who = health.Who(run.info.user, run.info.anchovy_id, run.result.operator)
+        said = health.Said(who, run.info.id, run.store.url, run.board.now, run.stop.is_set, run.redact.deep)
+        try:
+            server = health.HealthServer(s.host, s.port, said)
+        except ConfigError as e:
+            run.error = e
+            settle(run.result, e)
+            return run.result
+        try:
+            return self._watch()
+        finally:
+            server.close()
+
     def _watch(self) -> SessionResult:
         run = self._run
         thread = threading.Thread(target=run.work, name="anchovy", daemon=True)
@@ -101,7 +121,9 @@ class Watch:
     def _beat(self) -> None:
         """The heart is a thread of its own: a datastore that does not answer must not hold up the look at signals."""
         if self._lease.due and not (self._heart is not None and self._heart.is_alive()):
-            self._heart = threading.Thread(target=self._lease.beat, name="lease", daemon=True)
+            s = self._run.settings
+            doing = self._run.board.doing(s.interval, s.execution_timeout) if s.service else None
+            self._heart = threading.Thread(target=self._lease.beat, args=(doing,), name="lease", daemon=True)
             self._heart.start()
 
     def _hear_signals(self) -> None:

@@ -83,8 +83,26 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
     maintained: Maintained = Maintained()
 
 
+class Doing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a service was doing at its last beat. Durations and times (since 1970) in seconds.
+
+    `moved`: when the batch that is `running` began, else when the last one ended; `succeeded`: when the last one that went well
+    did; `streak`: how many have failed since.
+    """
+
+    interval: float = 0.0
+    timeout: float | None = None
+    batches: int = 0
+    running: bool = False
+    moved: int = 0
+    succeeded: int = 0
+    streak: int = 0
+    error: str = ""
+
+
 class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What lies in the lease object. `free`: its holder has let go of it; then `result` is what its run came to."""
+    """What lies in the lease object. `free`: its holder has let go of it; then `result` is what its run came to. `doing`: of a
+    service that has it."""
 
     host: str = ""
     pid: int = 0
@@ -95,6 +113,7 @@ class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     result: dict[str, Any] = {}
     quiet: Quiet = Quiet()
     remembered: Remembered = Remembered()
+    doing: Doing | None = None
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -166,8 +185,9 @@ class Lease:
         """Whether it is time to beat."""
         return self._mine is not None and self._clock.monotonic() - self._beaten >= BEAT
 
-    def beat(self) -> bool:
-        """Say that we live, if it is time to (every 10 s; call it as often as you like). False: somebody took the lease over.
+    def beat(self, doing: Doing | None = None) -> bool:
+        """Say that we live, and what a service is `doing`, if it is time to (every 10 s; call it as often as you like). False:
+        somebody took the lease over.
 
         One write; it may be called in a thread of its own, for a datastore that does not answer holds it up.
         """
@@ -179,7 +199,7 @@ class Lease:
             with self._turn:
                 if not self._still_ours():
                     return False
-                self._write(replace(self._mine, beat=self._mine.beat + 1))
+                self._write(replace(self._mine, beat=self._mine.beat + 1, doing=doing))
         except AnchovyError:
             pass  # the lease may grow old; what we commit is safe all the same
         return True
@@ -194,7 +214,7 @@ class Lease:
             if mine and self._mine is not None and self._still_ours():
                 counted = self._mine.quiet.at(self._clock.now_us()) if quiet else self._mine.quiet
                 remembered = self._mine.remembered if remembered is None else remembered
-                self._write(replace(self._mine, free=True, result=last_result, quiet=counted, remembered=remembered))
+                self._write(replace(self._mine, free=True, result=last_result, quiet=counted, remembered=remembered, doing=None))
         except AnchovyError:
             pass
         finally:
@@ -225,7 +245,7 @@ class Lease:
     def _take(self, last: LeaseInfo) -> None:
         w = self._who
         since = iso(self._clock.now_us())
-        mine = replace(last, host=w.host, pid=w.pid, session=w.session, since=since, beat=0, free=False)
+        mine = replace(last, host=w.host, pid=w.pid, session=w.session, since=since, beat=0, free=False, doing=None)
         self._retry.call(lambda: self._write(mine))
 
     def _is_free(self, last: LeaseInfo) -> bool:
@@ -234,7 +254,7 @@ class Lease:
 
     def _outlived(self, last: LeaseInfo, until: float, check: Callable[[], None]) -> LeaseInfo | None:
         """What the lease says, if its holder has not written it for the TTL, or has let go; None: it may still be running."""
-        age = self._retry.call(self._age)
+        age = self._retry.call(self.age)
         if age is not None:
             return last if age >= TTL else None
         end = self._clock.monotonic() + TTL
@@ -250,7 +270,7 @@ class Lease:
                 return None
         return last
 
-    def _age(self) -> float | None:
+    def age(self) -> float | None:
         """Seconds since the lease was written, by the store's own times: an object written now is the measure. None: the store
         tells no times, or they make no sense; then only watching the beats remains."""
         probe = self._home.probe(self._ids.nonce())
