@@ -118,7 +118,6 @@ class Flow:
             raise
         finally:
             self._tell_progress(force=True)
-            self._tell_rejects()
             for pipe in self.pipes.values():
                 pipe.close()
 
@@ -326,7 +325,8 @@ class Flow:
         found: dict[str, dict[str, Any]] = {}
         for name, mine in files.items():
             if rows := self.pipes[name].due_rows():
-                found[name] = {"rows": rows, "kept": _rows(mine), "rejected": _rows(rejects.get(name, ()))}
+                kept, rejected = (sum(f.rows for f in found_) for found_ in (mine, rejects.get(name, ())))
+                found[name] = {"rows": rows, "kept": kept, "rejected": rejected}
         for name, said in [*self._said.items(), (self._name, self._due.said)]:
             if said:
                 of = found.setdefault(name, {})
@@ -363,16 +363,6 @@ class Flow:
 
     # telling
 
-    def _tell_rejects(self) -> None:
-        home = self._s.home
-        for pipe in self.pipes.values():
-            if n := pipe.result.rejected:
-                rows = f"{n:,} row{'s' if n > 1 else ''}"
-                pipe.warn(
-                    f"{pipe.tbl.name}: {rows} could not be kept and went to the rejects, with what is wrong: "
-                    f"anchovy rejects -i {home.id} -u {home.user} -e {pipe.tbl.name}"
-                )
-
     def _tell(self, *, bytes_read: int = 0, position: str | None = None, warning: str | None = None) -> None:
         if warning:
             self.root.result.warnings.append(warning)
@@ -393,10 +383,6 @@ class Flow:
             self._s.tell(
                 "progress", name, rows=pipe.result.rows, bytes=read, position=self._position if pipe is self.root else None
             )
-
-
-def _rows(files: Iterable[DataFile]) -> int:
-    return sum(f.rows for f in files)
 
 
 def _close(items: object) -> None:

@@ -219,3 +219,12 @@ class Pipe:
             self._writer.abandon(keep_files=keep_files)
         if self._rejects is not None:
             self._rejects.close(keep_files=keep_files)
+            self._rejects = None
+            self._tell_rejects()
+
+    def _tell_rejects(self) -> None:
+        """How many there are, and how to look at them."""
+        name, home, n = self.tbl.name, self._s.home, self.result.rejected
+        if n:
+            rows = f"{n:,} row{'s' if n > 1 else ''} could not be kept and went to the rejects, with what is wrong"
+            self.warn(f"{name}: {rows}: anchovy rejects -i {home.id} -u {home.user} -e {name}")
