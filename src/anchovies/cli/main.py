@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rejects": ("rejects", "rejects", "Show rows that could not be kept, and why."),
     "replay": ("replay", "replay", "Load committed data again, without the source."),
     "verify": ("verify", "verify", "Recompute receipts and invariants; name what is broken."),
+    "logs": ("logs", "logs", "Show what tasks came to, filtered."),
     "config": ("effective", "config", "Show every setting and where it came from."),
     "plugin": ("plugin", "plugin", "List plugins, what they add, what they take."),
     "maintain": ("maintain", "maintain", "Keep the datastore small and quick: snapshots, retention, garbage."),
@@ -29,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "completion": ("completion", "completion", "Print the script that completes commands in a shell."),
 }
 ALIASES = {"run": "start", "connector": "plugin"}
-LATER = ("init", "healthcheck", "logs", "sql", "school")
+LATER = ("init", "healthcheck", "sql", "school")
 
 
 class Commands(click.Group):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from anchovies.core.clock import iso
 from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, StaleSession, Stopped
 from anchovies.core.faultpoint import fault
 from anchovies.core.retry import Retry
@@ -17,12 +15,13 @@ from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext, RunTask
 from anchovies.engine.limits import Nudge
 from anchovies.engine.services import Services, phrase
+from anchovies.engine.taskrecords import record_of
 from anchovies.engine.together import TableJob, Together
 from anchovies.sdk.context import entered
 from anchovies.sdk.markers import Phase
 from anchovies.sdk.result import TableResult
 from anchovies.store.record import Change
-from anchovies.store.tasklog import TaskLog, TaskRecord
+from anchovies.store.tasklog import TaskLog
 
 ENDS_ALL = (AnchovyExecutionTimeout, CommitUnknown, Fenced, StaleSession, Stopped)
 
@@ -56,14 +55,20 @@ class BatchRun:
             self._s.tell("warning", message=warning)
 
     def phase(self, phase: Phase, tbl: str | None = None, **given: Any) -> None:
-        """Run the hooks of one phase, each as it was marked, as one task. Raises what a hook raised."""
-        if not self._s.routes.hooks(phase, tbl):
-            return
+        """One phase as one task: its hooks, each as it was marked. Raises what a hook raised.
+
+        The record of an ERROR phase says what failed; a hook of it that fails as well is its `hook_error`."""
         task = RunTask(phase.upper(), tbl, self._s.clock)
+        if (failed := given.get("error")) is not None:
+            task.failed(failed)
         try:
-            self._hooks(phase, task, given)
+            if self._s.routes.hooks(phase, tbl):
+                self._hooks(phase, task, given)
         except BaseException as e:
-            task.failed(self._s.stop.meaning(e))
+            if failed is None:
+                task.failed(self._s.stop.meaning(e))
+            else:
+                task.with_(hook_error=phrase(self._s.stop.meaning(e)))
             raise
         finally:
             self.record(task)
@@ -154,22 +159,7 @@ class BatchRun:
 
     def record(self, task: RunTask) -> None:
         s = self._s
-        self._log.add(
-            TaskRecord(
-                anchovy_id=s.session.anchovy_id,
-                anchovy_user=s.session.user,
-                session_id=s.session.id,
-                batch_id=s.batch.id,
-                thread_id=threading.get_ident(),
-                operator=self._name,
-                task_type=task.type,
-                duration=task.duration_ms(),
-                timestamp=iso(s.clock.now_us()),
-                status=task.status,
-                tbl=task.tbl,
-                data=task.data,
-            )
-        )
+        self._log.add(record_of(s.session, s.batch.id, self._name, task, s.clock))
 
     def failed(self, error: BaseException) -> None:
         """Something ended the whole batch. A stale session is no failure: the batch begins again."""

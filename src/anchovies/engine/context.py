@@ -10,7 +10,7 @@ import msgspec
 
 from anchovies.core import values
 from anchovies.core.clock import Clock
-from anchovies.core.errors import ConfigError, RowError
+from anchovies.core.errors import AnchovyError, ConfigError, RowError
 from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Rejected, Said, SetCheckpoint
 from anchovies.engine.parts import Parts
 from anchovies.engine.pending import Pending
@@ -36,6 +36,8 @@ class RunTask:
 
     def failed(self, error: BaseException) -> RunTask:
         self.status = "ERR"
+        if isinstance(error, AnchovyError) and error.hint:
+            self.with_(hint=error.hint)
         return self.with_(err_type=type(error).__name__, err_msg=str(error) or type(error).__name__)
 
     def duration_ms(self) -> int:

@@ -33,6 +33,7 @@ from anchovies.engine.refresh import forget_checkpoints
 from anchovies.engine.reload import Reread
 from anchovies.engine.routes import Routes
 from anchovies.engine.services import Services, phrase
+from anchovies.engine.taskrecords import end_record
 from anchovies.engine.upkeep import is_due, look_after, noted
 from anchovies.engine.work import Work, work_of
 from anchovies.sdk.cached import Cache, keep_cache
@@ -336,9 +337,11 @@ class SessionRun:
 
     def _write_tasklog(self, number: int, committed: bool) -> None:
         """Quiet batches leave nothing behind."""
-        if not (self.tasklog.failed or committed):
+        failed = self.tasklog.failed
+        if not (failed or committed):
             self.tasklog.records.clear()
-            return
+        if not (failed or self.settings.service):
+            return  # a task's go into one object, with its SHUTDOWN
         try:
             self.tasklog.write(number)
         except AnchovyError as e:
@@ -355,6 +358,8 @@ class SessionRun:
             self._mirror()
             self.remembered = self._upkeep(self.remembered)
         if not self.quiet and not isinstance(error, ConfigError):
+            if error is not None and result.exit_code and not self.tasklog.ever_failed:
+                self.tasklog.add(end_record(self.info, result.batches, self.operator_cls.__name__, self.clock, error))
             try:
                 self.tasklog.write(result.batches)
                 self.parts.keep_result(result, self.warn)

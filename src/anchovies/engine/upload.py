@@ -186,6 +186,8 @@ class FeedRun:
         result.bytes += load.size
         result.files += len(load.files)
         result.commits += 1
+        if load.files:  # how long the newest rows were on their way, in seconds
+            self._task.with_(lag=max(0.0, round((self._s.clock.now_us() - load.files[-1].seq) / 1_000_000, 3)))
         for name, n in counts.items():
             result.counts[name] = result.counts.get(name, 0) + n
         self._s.tell("loaded", self._feed.name, rows=load.rows, bytes=load.size, counts=counts, slot=load.end.slot)

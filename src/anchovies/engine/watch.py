@@ -10,17 +10,18 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from anchovies.core.clock import Clock, SystemClock, iso
-from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, ConfigError
+from anchovies.core.clock import SystemClock, iso
+from anchovies.core.errors import AlreadyRunning, AnchovyError, AnchovyExecutionTimeout, ConfigError
 from anchovies.core.ids import SystemIds
 from anchovies.core.settings import Settings
 from anchovies.engine.limits import stopped_by
 from anchovies.engine.outcome import settle
 from anchovies.engine.parts import task_store
 from anchovies.engine.session import SessionRun
+from anchovies.engine.taskrecords import end_record
 from anchovies.sdk.parts import TaskStore
 from anchovies.sdk.result import SessionResult
-from anchovies.store.keys import Home
+from anchovies.sdk.session import Session
 from anchovies.store.lease import Busy, Held, Lease
 from anchovies.store.open import open_store
 from anchovies.store.tasklog import TaskLog, TaskRecord
@@ -48,6 +49,8 @@ class Watch:
                 got = self._acquire()
             except AnchovyError as e:
                 self._run.error = e
+                if isinstance(e, AlreadyRunning):
+                    record_end(self._run, e)
                 settle(self._run.result, e, service=self._run.settings.service)
                 return self._run.result
             if isinstance(got, Busy):
@@ -198,33 +201,16 @@ def record_kill(settings: Settings, operator: str, grace: float, env: Mapping[st
     text = (
         f"the execution timeout of {settings.execution_timeout:g} s and the grace of {grace:g} s passed; the process was killed"
     )
-    session = ids.session(clock.now_us())
-    home = Home(settings.user, settings.id)
-    record = _end_record(home, session, 0, operator, clock, AnchovyExecutionTimeout(text))
+    session = Session(ids.session(clock.now_us()), settings.id, settings.user)
+    record = end_record(session, 0, operator, clock, AnchovyExecutionTimeout(text))
     store = open_store(settings.datastore, env, grace)
-    _write_record(task_store(settings, store, f"{session}-killed"), lambda data: data, record)
+    _write_record(task_store(settings, store, f"{session.id}-killed"), lambda data: data, record)
 
 
 def record_end(run: SessionRun, reason: AnchovyError) -> None:
     """A task record of a session that could not write its own."""
-    record = _end_record(run.home, run.info.id, run.result.batches, run.operator_cls.__name__, run.clock, reason)
+    record = end_record(run.info, run.result.batches, run.operator_cls.__name__, run.clock, reason)
     _write_record(run.parts.last_tasks(f"{run.info.id}-end"), run.redact.deep, record)
-
-
-def _end_record(home: Home, session: str, batch: int, operator: str, clock: Clock, reason: AnchovyError) -> TaskRecord:
-    return TaskRecord(
-        anchovy_id=home.id,
-        anchovy_user=home.user,
-        session_id=session,
-        batch_id=batch,
-        thread_id=0,
-        operator=operator,
-        task_type="ERROR",
-        duration=0,
-        timestamp=iso(clock.now_us()),
-        status="ERR",
-        data={"err_type": type(reason).__name__, "err_msg": str(reason)},
-    )
 
 
 def _write_record(kept: TaskStore, masked: Callable[[Any], Any], record: TaskRecord) -> None:

@@ -39,9 +39,11 @@ class TaskLog:
         self._keep, self._masked = keep, masked
         self.records: list[TaskRecord] = []
         self._written: set[int] = set()
+        self.ever_failed = False
 
     def add(self, record: TaskRecord) -> None:
         self.records.append(record)
+        self.ever_failed = self.ever_failed or record.status == "ERR"
 
     @property
     def failed(self) -> bool:
