@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from anchovies.core.settingkinds import (
+    BATCHES,
     BOOL,
     BYTES,
     CLASS,
@@ -183,7 +184,9 @@ RUN = (
         "continue",
         flags=("--batch-policy",),
     ),
-    Setting("max_failures", COUNT, "service: failed batches in a row before it gives up", flags=("--max-failures",), later=True),
+    Setting(
+        "max_failures", BATCHES, "service: failed batches in a row before it gives up", None, "never", flags=("--max-failures",)
+    ),
     Setting("commit_bytes", BYTES, "commit at the next mark after this much", 64 << 20, flags=("--commit-bytes",)),
     Setting(
         "commit_seconds",

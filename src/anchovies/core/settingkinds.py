@@ -21,6 +21,7 @@ _UNITS = {
 }  # fmt: skip
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+_BATCHES = re.compile(r"(\d+)\s+batch(?:es)?", re.IGNORECASE)
 _CLASS = re.compile(r"[\w./~-]+(:[\w.]+)?")
 
 
@@ -71,6 +72,14 @@ def _int(value: Any) -> int:
 
 def _count(value: Any) -> int:
     if (number := _int(value)) < 0:
+        raise _Wrong
+    return number
+
+
+def _batches(value: Any) -> int:
+    if isinstance(value, str) and (m := _BATCHES.fullmatch(value.strip())):
+        value = m[1]
+    if (number := _int(value)) < 1:
         raise _Wrong
     return number
 
@@ -164,6 +173,9 @@ TEXT = Kind("text", "TEXT", "a text", _text)
 PLACE = Kind("place", "PLACE", "a path or a URI", _place)
 INT = Kind("int", "N", "a whole number", _int)
 COUNT = Kind("count", "N", "a whole number, 0 or more", _count)
+BATCHES = Kind(
+    "batches", "N", "a number of batches, 1 or more, such as 3 or '3 batches'", _batches, lambda v: f"{v} batch{'es' * (v > 1)}"
+)
 BOOL = Kind("bool", "", "true or false (or 1/0, yes/no)", _bool, lambda v: "true" if v else "false")
 BYTES = Kind("bytes", "SIZE", "a size such as '64 MiB' or a number of bytes", _bytes, show_bytes)
 DURATION = Kind("duration", "TIME", "a time such as 90, '90s', '15m' or '2h'", _duration, show_duration)

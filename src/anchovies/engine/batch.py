@@ -14,6 +14,7 @@ from anchovies.core.retry import Retry
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunContext, RunTask
 from anchovies.engine.limits import Nudge
+from anchovies.engine.outcome import TableFailures
 from anchovies.engine.services import Services, phrase
 from anchovies.engine.taskrecords import record_of
 from anchovies.engine.together import TableJob, Together
@@ -42,6 +43,7 @@ class BatchRun:
         self._log = tasklog
         self._name = operator_name
         self.outcome = BatchOutcome()
+        self._told = False  # that the batch failed, to the hooks: once
 
     # tasks
 
@@ -148,6 +150,12 @@ class BatchRun:
         if self._s.settings.batch_policy == "raise":
             raise error
 
+    def tables_failed(self) -> None:
+        """Tell the operator once that the batch failed, where that was its tables and not the whole of it."""
+        if self.outcome.failures:
+            self._told = True
+            self.error_hooks(TableFailures(self.outcome.failures))
+
     def error_hooks(self, error: BaseException, tbl: str | None = None) -> None:
         """Tell the operator of a failure. What the hooks raise themselves is only warned of.
 
@@ -164,7 +172,8 @@ class BatchRun:
     def failed(self, error: BaseException) -> None:
         """Something ended the whole batch. A stale session is no failure: the batch begins again."""
         self.outcome.error = self._s.stop.meaning(error)
-        if not isinstance(error, StaleSession):
+        if not self._told and not isinstance(error, StaleSession):
+            self._told = True
             self.error_hooks(self.outcome.error)
 
     @property

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anchovies.core.config import Config
-from anchovies.core.errors import ConfigError
+from anchovies.core.errors import AnchovyError, ConfigError
 from anchovies.core.settingkinds import show_duration
 from anchovies.core.settings import Settings
 from anchovies.engine.feeds import named_upstreams
-from anchovies.engine.outcome import ENDS_SERVICE
+from anchovies.engine.outcome import ENDS_SERVICE, gave_up
 from anchovies.engine.reload import Reload, Reread
 from anchovies.engine.services import Services, phrase
 from anchovies.engine.wake import Waker
@@ -31,6 +31,7 @@ class Loop:
     def __init__(self, services: Services, config: Config, reread: Reread | None, adopt: Adopt) -> None:
         self._s = services
         self.failures = 0
+        self.gave_up: AnchovyError | None = None  # what ends the service after `max_failures` batches
         self._told: set[str] = set()
         self._waker = self._make_waker()
         self._config, self._adopt = config, adopt
@@ -57,6 +58,8 @@ class Loop:
                     return error
                 between()
                 self.ended(number, failed)
+                if self.gave_up is not None:
+                    return self.gave_up
                 if self._s.stop.is_set() or self.pause():
                     return self._s.stop.reason
         finally:
@@ -104,6 +107,10 @@ class Loop:
             return
         self.failures += 1
         self._forget()
+        limit = self._s.settings.max_failures
+        if limit is not None and self.failures >= limit:
+            self.gave_up = gave_up(self.failures, failed)
+            return
         if (what := phrase(failed)) not in self._told and len(self._told) < LONGEST:
             self._told.add(what)
             longest = show_duration(self._ceiling(LONGEST))

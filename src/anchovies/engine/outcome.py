@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, Stopped
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, FatalError, Fenced, Stopped
 from anchovies.engine.services import phrase
 from anchovies.sdk.result import SessionResult, TableResult
 
@@ -23,6 +23,17 @@ class TableFailures(AnchovyError):
         more = f"{len(failures)} tables failed ({', '.join(n for n, _ in failures)}); the first: " if len(failures) > 1 else ""
         super().__init__(f"{more}{name}: {phrase(first)}", hint=first.hint if isinstance(first, AnchovyError) else None)
         self.exit_code = 2 if all(isinstance(e, ConfigError) for e in self.errors) else 1
+
+
+def gave_up(failures: int, last: BaseException) -> FatalError:
+    """What ends a service whose error budget (`max_failures`) is spent."""
+    return FatalError(
+        f"{failures} {'batches in a row' if failures > 1 else 'batch'} failed, so the service gives up (max_failures); "
+        f"the last: {phrase(last)}",
+        hint=last.hint
+        if isinstance(last, AnchovyError) and last.hint
+        else "what was committed stays; mend it and start it again",
+    )
 
 
 def settle(result: SessionResult, error: BaseException | None, *, service: bool = False) -> None:

@@ -287,6 +287,7 @@ class SessionRun:
             run.publish_settings()
             work.batch(run)
             run.publish_settings()
+            run.tables_failed()
         except BaseException as e:
             run.failed(e)
         if opened:

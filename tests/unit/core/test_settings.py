@@ -65,6 +65,7 @@ def test_values_are_read(name: str, text: str, value: object) -> None:
 WRONG = {
     "int": "many",
     "count": "-1",
+    "batches": "0 batches",
     "bool": "maybe",
     "bytes": "64 elephants",
     "duration": "soon",
