@@ -52,6 +52,8 @@ class Tbl(msgspec.Struct, frozen=True):
     exclude: tuple[str, ...] = ()
     rename: Mapping[str, str] = msgspec.field(default_factory=dict)
     mask: Mapping[str, str] = msgspec.field(default_factory=dict)
+    batch_rows: int | None = None
+    batch_bytes: int | None = None
     properties: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Tbl:

@@ -10,12 +10,12 @@ from anchovies.core.document import place
 from anchovies.core.errors import ConfigError
 from anchovies.core.names import check_name
 from anchovies.core.reshape import RESHAPES, check_reshape, parse_exclude, parse_mask, parse_rename, reshaped, same_shape
-from anchovies.core.settingkinds import BOOL, TEXT, choice
+from anchovies.core.settingkinds import BOOL, BYTES, COUNT, TEXT, choice
 from anchovies.core.suggest import did_you_mean, nearest
 from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
 
 NOT_BUILT = "is not built yet (see CHANGELOG)"
-LATER_KEYS = ("expect", "batch_rows", "current_view", "deleted_by")
+LATER_KEYS = ("expect", "current_view", "deleted_by")
 LATER_VALUES = {"write": ("replace",), "snapshot": (True,)}
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "columns": parse_columns,
@@ -31,6 +31,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "exclude": parse_exclude,
     "rename": parse_rename,
     "mask": parse_mask,
+    "batch_rows": COUNT.parse,
+    "batch_bytes": BYTES.parse,
 }
 _PLAIN = ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
 TABLE_KEYS: tuple[str, ...] = tuple(_READERS)

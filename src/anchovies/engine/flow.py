@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from anchovies.core.errors import FatalError, SourceError
 from anchovies.core.faultpoint import fault
 from anchovies.engine.actions import DiscardUnit, Due, Rejected
+from anchovies.engine.bounds import Bounds
 from anchovies.engine.calls import call
 from anchovies.engine.context import Overlay, RunContext, RunTask
 from anchovies.engine.fanin import Downstream, FanIn
@@ -24,6 +25,7 @@ from anchovies.engine.outbox import COMMIT_AFTER
 from anchovies.engine.pending import Pending
 from anchovies.engine.pipe import Pipe
 from anchovies.engine.services import Services
+from anchovies.engine.telling import Telling
 from anchovies.sdk.context import entered
 from anchovies.sdk.result import TableResult
 from anchovies.store.record import Change, DataFile
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from anchovies.engine.consumer import Consumer
     from anchovies.engine.gather import Piece
 
-PROGRESS_SECONDS = 0.2
 LAST_WORDS = 2.0  # seconds that sinks of a failed flow have to return
 LAST_NUDGE = 0.5  # and after they were nudged
 _END = object()
@@ -55,9 +56,10 @@ class Flow:
         self._halt = Halt(services.batch.check, services.stop.nudges)
         self._unmarked = False  # rows have passed to the sinks after the last mark
         self._publishing = False
-        self._last_commit = self._last_told = services.clock.monotonic()
-        self._position: str | None = None
+        self._last_commit = services.clock.monotonic()
         self.pipes = {t.name: Pipe(t.tbl, services, t.kept) for t in part.tables}
+        self._telling = Telling(services, task, self.pipes, self.pipes[part.name])
+        self._bounds = Bounds(services.settings, self.pipes, part)
         self._meets = {t.name: FanIn(self.pipes[t.name], self._halt, t.flowing) for t in part.tables if t.is_fan_in}
         self._roots = {t.name: self._into(t.name) for t in part.roots}
         self._enter(part.roots[0].name)
@@ -83,7 +85,15 @@ class Flow:
     def _context(self) -> RunContext:
         s = self._s
         return RunContext(
-            s.session, s.batch, self._task, s.connections, self._overlay, Pending(), self._tell, bool(s.routes.acks), s.parts
+            s.session,
+            s.batch,
+            self._task,
+            s.connections,
+            self._overlay,
+            Pending(),
+            self._telling.say,
+            bool(s.routes.acks),
+            s.parts,
         )
 
     def _given(self, ctx: RunContext, **marks: str | None) -> dict[str, Any]:
@@ -94,6 +104,8 @@ class Flow:
     def _enter(self, root: str) -> None:
         """The source of this table is read now."""
         self._name, self.root, self._top = root, self.pipes[root], self._roots[root]
+        self._telling.root = self.root
+        self._bounds.begin()
 
     # running
 
@@ -109,7 +121,8 @@ class Flow:
             for pipe in self.pipes.values():
                 pipe.end()
             self._take_settings()
-            self._commit(complete=True)
+            self._commit(last=True)
+            self._telling.limit(self._bounds.reached)
         except BaseException as e:
             error = self._halt.meaning(e)
             self._fail(error)
@@ -117,7 +130,7 @@ class Flow:
                 raise error from None
             raise
         finally:
-            self._tell_progress(force=True)
+            self._telling.progress(force=True)
             for pipe in self.pipes.values():
                 pipe.close()
 
@@ -139,7 +152,10 @@ class Flow:
                 with self._s.stop.guard():
                     _close(items)
                 fault("source.close.after", SourceError)
+        if self._bounds.is_over:
+            ctx.pending.take()  # of rows that the next batch reads
         self._mark(ctx)  # set after the last row, or by another thread
+        self._bounds.check_marked(self._name)
 
     def _leave(self) -> None:
         """The source has no more rows. Where others are read after it, what it gave is whole."""
@@ -186,10 +202,10 @@ class Flow:
         pieces = gather(items, ctx.pending, clock=s.clock, **self.root.reading, **bound)
         try:
             while (piece := self._next(pieces)) is not None:
-                self._take(piece)
+                self._take(self._bounds.cut(self._name, piece))
                 self._halt.check()
-                self._tell_progress()
-                if s.most_rows is not None and self.root.result.rows >= s.most_rows:
+                self._telling.progress()
+                if self._bounds.is_over or (s.most_rows is not None and self.root.result.rows >= s.most_rows):
                     break
                 if not self._unmarked and self._commit_is_due():
                     self._commit()
@@ -279,9 +295,11 @@ class Flow:
         for consumer in self._consumers:
             self._due.add(consumer.taken())
 
-    def _commit(self, *, complete: bool = False) -> None:
-        """Everything up to the last mark, in one record. `complete`: the task ended well with it."""
-        if self._consumers and not complete:
+    def _commit(self, *, last: bool = False) -> None:
+        """Everything up to the last mark, in one record. `last`: the task ends well with it, and has read all there is, unless a
+        limit has cut it."""
+        complete = last and self._bounds.reached is None
+        if self._consumers and not last:
             for top in self._roots.values():
                 top.barrier()
             self._take_settings()
@@ -360,29 +378,6 @@ class Flow:
         until = self._s.clock.monotonic() + seconds
         for consumer in self._consumers:
             consumer.ended(max(0.0, until - self._s.clock.monotonic()))
-
-    # telling
-
-    def _tell(self, *, bytes_read: int = 0, position: str | None = None, warning: str | None = None) -> None:
-        if warning:
-            self.root.result.warnings.append(warning)
-            self._s.tell("warning", self.root.tbl.name, message=warning)
-        if position is not None:
-            self._position = position
-        if bytes_read:
-            self._task.data["bytes_read"] = self._task.data.get("bytes_read", 0) + bytes_read
-        self._tell_progress()
-
-    def _tell_progress(self, *, force: bool = False) -> None:
-        now = self._s.clock.monotonic()
-        if not force and now - self._last_told < PROGRESS_SECONDS:
-            return
-        self._last_told = now
-        for name, pipe in self.pipes.items():
-            read = self._task.data.get("bytes_read", 0) if pipe is self.root else 0
-            self._s.tell(
-                "progress", name, rows=pipe.result.rows, bytes=read, position=self._position if pipe is self.root else None
-            )
 
 
 def _close(items: object) -> None:

@@ -100,14 +100,21 @@ def files_of(record: Record, tbl: str, store: Store, target: Target) -> list[Com
 
 
 def group(
-    records: Iterable[Record], start: Position, store: Store, target: Target, most_bytes: int, after: int = 0
+    records: Iterable[Record],
+    start: Position,
+    store: Store,
+    target: Target,
+    most_bytes: int,
+    after: int = 0,
+    most_rows: int | None = None,
 ) -> Iterator[CommitLoad]:
-    """Consecutive commits as loads of about `most_bytes` of data files. Commits without rows of the table only move the end; so
-    do those up to slot `after`."""
+    """Consecutive commits as loads of about `most_bytes` of data files, and `most_rows`; a commit is never cut. Commits without
+    rows of the table only move the end; so do those up to slot `after`."""
     load = CommitLoad(target, start, start)
     for record in records:
         files = files_of(record, target.tbl.name, store, target) if record.slot > after else []
-        if files and load.files and load.size + sum(f.size for f in files) > most_bytes:
+        size, rows = load.size + sum(f.size for f in files), load.rows + sum(f.rows for f in files)
+        if files and load.files and (size > most_bytes or (most_rows is not None and rows > most_rows)):
             yield load
             load = CommitLoad(target, load.end, load.end)
         load.files += files

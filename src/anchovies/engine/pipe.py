@@ -31,6 +31,7 @@ class Pipe:
         self.tbl = tbl
         self.kept = kept
         self.result = TableResult(tbl=tbl.name)
+        self.size = 0  # bytes in memory of all rows so far
         self.consumers: list[Any] = []
         self._s = services
         self._types = services.known_types(tbl)
@@ -61,6 +62,7 @@ class Pipe:
 
     def take(self, batch: pa.RecordBatch, marks: tuple[int, ...] = ()) -> None:
         """Rows of this table as they were yielded. `marks`: offsets in (0, rows] after which a unit ends."""
+        self.size += batch.nbytes
         if self._check is None:
             self._begin()
         if self._shaper is not None:

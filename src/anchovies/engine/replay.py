@@ -18,6 +18,7 @@ import msgspec
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError, FatalError, GapError
 from anchovies.engine.batch import BatchRun
+from anchovies.engine.bounds import Bound
 from anchovies.engine.context import RunTask
 from anchovies.engine.feeds import Feed, Upstream, find_feeds, find_upstreams, transactional
 from anchovies.engine.services import Services
@@ -170,6 +171,7 @@ class Again(FeedRun):
 
     def __init__(self, services: Services, feed: Feed, task: RunTask, why: Note | None) -> None:
         super().__init__(services, feed, task)
+        self._bound = Bound(None, None)  # a table is loaded again as a whole
         self._why = why
         self._replaces: Position | None = None
 

@@ -21,6 +21,7 @@ from anchovies.core.errors import (
 )
 from anchovies.core.faultpoint import fault
 from anchovies.core.retry import Retry
+from anchovies.engine.bounds import Bound
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunTask
 from anchovies.engine.feeds import Feed, known_position, target_name, transactional
@@ -46,6 +47,7 @@ class FeedRun:
         self._at = feed.known
         self._why: Note | None = None
         self.result = TableResult(tbl=feed.name)
+        self._bound = Bound.of(feed.target.tbl, services.settings)
 
     def is_current(self) -> bool:
         """Whether our own log already says that everything was loaded."""
@@ -88,6 +90,8 @@ class FeedRun:
                 for load in self._loads(at):
                     self._apply(load)
                     tried = 0
+                    if self._has_enough():
+                        return
                 if at.slot > self._feed.known.slot:
                     self._note(self._feed.known, at, {})  # the target was ahead of what we knew: do not ask it again
                 return
@@ -148,7 +152,19 @@ class FeedRun:
         self._look_for_gap(at)
         loads = import_module("anchovies.engine.loads")
         records = feed.upstream.reader.records(at.slot, at.cid, count)
-        yield from loads.group(records, at, self._s.store, feed.target, MOST_BYTES, after=feed.retired)
+        most = min(MOST_BYTES, self._bound.bytes or MOST_BYTES)
+        yield from loads.group(records, at, self._s.store, feed.target, most, feed.retired, self._bound.rows)
+
+    def _has_enough(self) -> bool:
+        """Whether a limit of the batch is reached while there is more to load; says so."""
+        at, setting = self._feed.known.slot, self._bound.passed(self.result.rows, self.result.bytes)
+        if setting is None or at >= self._feed.head:
+            return False
+        said = f"{self._feed.name} has come to its {self._bound.said(setting)}: the next batch goes on from there"
+        self._task.with_(limit=said)
+        self.result.warnings.append(said)
+        self._s.tell("warning", self._feed.name, message=said)
+        return True
 
     def _look_for_gap(self, at: Position) -> None:
         """Raises GapError where data files after `at` were retired: what is missing is never passed over in silence."""

@@ -81,7 +81,6 @@ def test_mistakes_are_named(raw: dict[str, Any], message: str, hint: str) -> Non
         {"snapshot": True},
         {"deleted_by": "d"},
         {"write": "replace"},
-        {"batch_rows": 5},
         {"current_view": "v"},
     ],
     ids=str,
