@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "replay": ("replay", "replay", "Load committed data again, without the source."),
     "verify": ("verify", "verify", "Recompute receipts and invariants; name what is broken."),
     "logs": ("logs", "logs", "Show what tasks came to, filtered."),
+    "healthcheck": ("healthcheck", "healthcheck", "Say whether it is well: for cron, containers, Kubernetes."),
     "config": ("effective", "config", "Show every setting and where it came from."),
     "plugin": ("plugin", "plugin", "List plugins, what they add, what they take."),
     "maintain": ("maintain", "maintain", "Keep the datastore small and quick: snapshots, retention, garbage."),
@@ -30,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "completion": ("completion", "completion", "Print the script that completes commands in a shell."),
 }
 ALIASES = {"run": "start", "connector": "plugin"}
-LATER = ("init", "healthcheck", "sql", "school")
+LATER = ("init", "sql", "school")
 
 
 class Commands(click.Group):

@@ -147,6 +147,7 @@ class Board:
             succeeded=int(n.succeeded or 0),
             streak=n.streak,
             error=(n.error or "")[:500],
+            at=int(n.now),
         )
 
 

@@ -84,7 +84,7 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Doing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a service was doing at its last beat. Durations and times (since 1970) in seconds.
+    """What a service was doing at its last beat (`at`). Durations and times (since 1970, by its own clock) in seconds.
 
     `moved`: when the batch that is `running` began, else when the last one ended; `succeeded`: when the last one that went well
     did; `streak`: how many have failed since.
@@ -98,6 +98,7 @@ class Doing(msgspec.Struct, frozen=True, omit_defaults=True):
     succeeded: int = 0
     streak: int = 0
     error: str = ""
+    at: int = 0
 
 
 class LeaseInfo(msgspec.Struct, frozen=True, omit_defaults=True):
