@@ -141,7 +141,7 @@ class Flow:
     def _read(self, method: str) -> None:
         """One source, from its first row to its last."""
         ctx = self._context()
-        ctx.rejects = self.root.tbl.on_bad_row == "reject"
+        ctx.rejects = self.root.reading["rejecting"]
         with entered(ctx):
             items = self._items(method, ctx)
             try:

@@ -20,9 +20,9 @@ from anchovies.core.textrows import TextRows
 from anchovies.core.types import ColType
 from anchovies.core.values import short
 from anchovies.engine.actions import Action, Rejected
+from anchovies.engine.care import Care, is_mark, with_rejects
 from anchovies.engine.limits import Nudge
 from anchovies.engine.pending import Pending
-from anchovies.engine.sift import Care, is_mark, with_rejects
 
 MAX_ROWS = 10_000
 MAX_BYTES = 8 << 20

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from anchovies.plugins.files.bad import Bad
 from anchovies.plugins.files.place import Chunks, FileInfo, FilePlace
 from anchovies.sdk import Ledger, RetryableError, SourceError, batch, context
 from anchovies.sdk.faults import fault
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 4
 PAUSE = 0.5  # seconds before the second attempt; doubles
-Read = Callable[[Iterator[bytes], str], "Iterator[pa.RecordBatch]"]
+Read = Callable[[Iterator[bytes], str], "Iterator[pa.RecordBatch | Bad]"]
 
 
 class _Changed(RetryableError):
@@ -78,8 +79,12 @@ class Collector:
         rows = 0
         try:
             for b in self._read(chunks.watched(lambda: self._open_ahead(after)), info.path):
-                rows += b.num_rows
-                yield b
+                if isinstance(b, Bad):
+                    context().reject(b.row, b.reason, file=info.path, line=b.line, column=b.column)
+                    rows += 1
+                else:
+                    rows += b.num_rows
+                    yield b
         except SourceError:
             self._check_unchanged(before, None)  # a file that is being written is often broken: not its fault
             raise

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from anchovies.plugins.files.bad import Bad
 from anchovies.plugins.files.collect import Collector, Read, state_of
 from anchovies.plugins.files.folder import FolderConnection, FolderPlace
 from anchovies.plugins.files.layout import PROPERTIES, parse_layout
@@ -61,9 +62,9 @@ def _late_reader(tbl: Tbl) -> Read:
     """The reader of a table's files; its module, and pyarrow with it, is loaded with the first file."""
     layout = parse_layout(tbl)
 
-    def read(chunks: Any, path: str) -> Iterator[pa.RecordBatch]:
+    def read(chunks: Any, path: str) -> Iterator[pa.RecordBatch | Bad]:
         reader = import_module("anchovies.plugins.files.reader")
-        found: Iterator[pa.RecordBatch] = reader.read_text(chunks, path, tbl, layout)
+        found: Iterator[pa.RecordBatch | Bad] = reader.read_text(chunks, path, tbl, layout)
         return found
 
     return read

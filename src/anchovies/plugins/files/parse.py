@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from anchovies.plugins.files.bad import Bad, Rules
 from anchovies.plugins.files.blocks import Block, Grammar, lines_in
 from anchovies.plugins.files.decode import wrong_encoding
 from anchovies.plugins.files.layout import Layout
@@ -14,18 +16,30 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _STR = ColType("str")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a block came to."""
+
+    batch: pa.RecordBatch | None
+    bad: Sequence[Bad] = ()
+
+
 _WAY_OUT = "set `delimiter:`, or `quote: none` if quotes are plain characters in this file"
 
 
 class Parser:
     """Parses the blocks of one file. Safe to use from several threads."""
 
-    def __init__(self, path: str, grammar: Grammar, names: Sequence[str], layout: Layout) -> None:
+    def __init__(self, path: str, grammar: Grammar, names: Sequence[str], layout: Layout, rules: Rules | None = None) -> None:
         import pyarrow as pa
         import pyarrow.csv as pc
 
         self._path, self._grammar, self._names = path, grammar, list(names)
-        self._nulls = layout.nulls
+        self._rules = rules or Rules()
+        new = self._rules.columns
+        self._new = [] if new is None else [n for n in names if n not in new]
         self._convert = pc.ConvertOptions(
             column_types={n: pa.string() for n in names},
             null_values=list(layout.nulls),
@@ -33,8 +47,9 @@ class Parser:
             quoted_strings_can_be_null=False,
         )
 
-    def text(self, block: Block) -> pa.RecordBatch | None:
-        """Every field as text, as it is; None if the block has no row. Raises SourceError naming file and line."""
+    def _text(self, block: Block, skipped: list[str]) -> pa.RecordBatch | None:
+        """Every field as text, as it is; None if the block has no row. Lines with another number of fields go to `skipped` where
+        that is the rule. Raises SourceError naming file and line."""
         import pyarrow as pa
         import pyarrow.csv as pc
 
@@ -44,13 +59,17 @@ class Parser:
             return None
         read = pc.ReadOptions(column_names=self._names, use_threads=False, block_size=len(block.data) + 1)
         try:
-            table = pc.read_csv(pa.BufferReader(block.data), read, self._parse_options(block), self._convert)
+            table = pc.read_csv(pa.BufferReader(block.data), read, self._parse_options(block, skipped), self._convert)
         except pa.ArrowInvalid as e:
             raise self._explain(block, str(e)) from None
         return table.combine_chunks().to_batches()[0] if table.num_rows else None
 
-    def _parse_options(self, block: Block) -> object:
+    def _parse_options(self, block: Block, skipped: list[str]) -> object:
         import pyarrow.csv as pc
+
+        def skip(row: Any) -> str:
+            skipped.append(row.text)
+            return "skip"
 
         g = self._grammar
         quoted = bool(g.quote and g.quote.encode() in block.data)
@@ -59,31 +78,57 @@ class Parser:
             quote_char=g.quote if quoted and g.quote else False,
             escape_char=g.escape or False,
             newlines_in_values=quoted or bool(g.escape),
+            invalid_row_handler=skip if self._rules.lines else None,
         )
 
-    def typed(self, block: Block, types: Mapping[str, ColType]) -> pa.RecordBatch | None:
-        """`text`, with columns of `types` converted. Raises SourceError naming file, line, column and value."""
-        text = self.text(block)
+    def typed(self, block: Block, types: Mapping[str, ColType]) -> Parsed:
+        """The block with columns of `types` converted. Raises SourceError naming file, line, column and value."""
+        skipped: list[str] = []
+        text = self._text(block, skipped)
+        bad = self._skipped(block, skipped) if skipped else []
         if text is None:
-            return None
+            return Parsed(None, bad)
         try:
-            return convert(text, types)
+            return Parsed(self._converted(text, types), bad)
         except RowError as e:
-            raise self.misfit(block, e) from None
+            if not self._rules.values:
+                raise self._misfit(block, e) from None
+            import pyarrow as pa
 
-    def misfit(self, block: Block, e: RowError) -> SourceError:
+            batch, errors = rows.sift(len(text), lambda some: self._converted(text.take(pa.array(some, pa.int64())), types))
+        lines = self._lines(block)
+        for i, error in errors.items():
+            at = lines[i] if i < len(lines) else block.line
+            bad.append(Bad(text.slice(i, 1).to_pylist()[0], rows.reason_of(error), at, str(error.where.get("column"))))
+        return Parsed(batch, sorted(bad, key=lambda b: b.line))
+
+    def _converted(self, text: pa.RecordBatch, types: Mapping[str, ColType]) -> pa.RecordBatch:
+        """Raises RowError, also for a value in a column that may have none."""
+        import pyarrow.compute as pc
+
+        for name in self._new:
+            empty = pc.fill_null(pc.equal(text.column(name), ""), True)
+            if (row := pc.index(empty, False).as_py()) >= 0:
+                raise RowError(f"column {name!r} is new (schema: reject)", column=name, row=row)
+        return convert(text.drop_columns(self._new) if self._new else text, types)
+
+    def _misfit(self, block: Block, e: RowError) -> SourceError:
         """A value that does not fit its column, with the line it is on."""
-        row = int(str(e.where.get("row", 0)))
-        line = self._line_of_row(block, row)
-        message = e.message.replace(f", row {row + 1}:", ":", 1)
-        hint = "mend the value, or give the column another type (`str` keeps any text)"
-        return SourceError(f"{self._path}, line {line:,}: {message}", hint=hint, file=self._path, line=line)
+        line = [*self._lines(block), block.line][int(str(e.where.get("row", 0)))]
+        hint = "mend the value, give the column another type (`str` keeps any text), or keep such rows apart: on_bad_row: reject"
+        return SourceError(f"{self._path}, line {line:,}: {rows.reason_of(e)}", hint=hint, file=self._path, line=line)
 
-    def _line_of_row(self, block: Block, row: int) -> int:
-        for i, (line, _) in enumerate(self._grammar.rows(block.data)):
-            if i == row:
-                return block.line + line
-        return block.line
+    def _lines(self, block: Block) -> list[int]:
+        """On which line each row begins that has as many fields as there are columns."""
+        want = len(self._names)
+        return [block.line + line for line, fields in self._grammar.rows(block.data) if len(fields) == want]
+
+    def _skipped(self, block: Block, texts: list[str]) -> list[Bad]:
+        want = len(self._names)
+        found = [(block.line + at, len(fields)) for at, fields in self._grammar.rows(block.data) if len(fields) != want]
+        if len(found) != len(texts):
+            return [Bad(t, f"not {want} fields, as the first row has", block.line) for t in texts]
+        return [Bad(t, _count(n, want), at) for t, (at, n) in zip(texts, found, strict=True)]
 
     def _nul(self, block: Block, at: int) -> SourceError:
         line = block.line + lines_in(block.data[:at])
@@ -103,9 +148,15 @@ class Parser:
         for line, fields in self._grammar.rows(block.data):
             if len(fields) != want:
                 at = block.line + line
-                text = f"{self._path}, line {at:,}: {len(fields)} fields where the first row has {want}"
-                return SourceError(text, hint=_WAY_OUT, file=self._path, line=at)
+                text = f"{self._path}, line {at:,}: {_count(len(fields), want)}"
+                return SourceError(
+                    text, hint=f"{_WAY_OUT}; or keep such lines apart: on_bad_row: reject", file=self._path, line=at
+                )
         return SourceError(f"{self._path}, at or after line {block.line:,}: {_short(message)}", hint=_WAY_OUT, file=self._path)
+
+
+def _count(fields: int, want: int) -> str:
+    return f"{fields} fields where the first row has {want}"
 
 
 def _short(message: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from anchovies.plugins.files.bad import Bad, Rules
 from anchovies.plugins.files.blocks import Block, Cutter, Grammar, blocks, lines_in
 from anchovies.plugins.files.decode import utf8, wrong_encoding
 from anchovies.plugins.files.layout import Layout
@@ -23,8 +25,9 @@ WINDOW = 3  # blocks that are being parsed at once
 IN_MEMORY = 48 << 20  # text that is kept in memory while the types of a file are found out; more goes to a temporary file
 
 
-def read_text(chunks: Iterable[bytes], path: str, tbl: Tbl, layout: Layout) -> Iterator[pa.RecordBatch]:
-    """The rows of one file. Columns that `tbl` declares have its types; the others are text, or found out with `autodiscover`.
+def read_text(chunks: Iterable[bytes], path: str, tbl: Tbl, layout: Layout) -> Iterator[pa.RecordBatch | Bad]:
+    """The rows of one file, and those that cannot be kept where the table lets them be set aside. Columns that `tbl` declares
+    have its types; the others are text, or found out with `autodiscover`.
 
     Holds a few blocks in memory, however large the file is. Raises SourceError naming file and line.
     """
@@ -34,22 +37,21 @@ def read_text(chunks: Iterable[bytes], path: str, tbl: Tbl, layout: Layout) -> I
     if first is None:
         return
     names, body = _header(first, path, tbl, layout, grammar)
-    parser = Parser(path, grammar, names, layout)
+    parser = Parser(path, grammar, names, layout, Rules.of(tbl))
     rest = _chain(body, found)
     with ThreadPoolExecutor(workers(), thread_name_prefix="parse") as pool:
         if tbl.autodiscover:
             yield from _discovered(rest, parser, tbl, pool)
         else:
-            yield from _present(_side_by_side(rest, lambda block: parser.typed(block, tbl.types), pool))
+            for parsed in _side_by_side(rest, lambda block: parser.typed(block, tbl.types), pool):
+                yield from parsed.bad
+                if parsed.batch is not None:
+                    yield parsed.batch
 
 
 def _chain(first: Block, rest: Iterator[Block]) -> Iterator[Block]:
     yield first
     yield from rest
-
-
-def _present(found: Iterable[pa.RecordBatch | None]) -> Iterator[pa.RecordBatch]:
-    return (b for b in found if b is not None)
 
 
 def _side_by_side(found: Iterable[Block], parse: Callable[[Block], T], pool: ThreadPoolExecutor) -> Iterator[T]:
@@ -99,11 +101,13 @@ def _check_names(fields: list[str], path: str, line: int) -> None:
             raise SourceError(f"{path}, line {line}: the header has the name {name!r} twice", hint=hint, file=path, line=line)
 
 
-def _discovered(found: Iterable[Block], parser: Parser, tbl: Tbl, pool: ThreadPoolExecutor) -> Iterator[pa.RecordBatch]:
+def _discovered(found: Iterable[Block], parser: Parser, tbl: Tbl, pool: ThreadPoolExecutor) -> Iterator[pa.RecordBatch | Bad]:
     """Types from all rows of the file: its text is kept (in memory, or in a temporary file) until the last one was seen."""
-    with _Spool() as spool:
-        for batch in _present(_side_by_side(found, lambda block: parser.typed(block, tbl.types), pool)):
-            spool.add(batch)
+    with _Spool(on_disk=not tbl.mask) as spool:
+        for parsed in _side_by_side(found, lambda block: parser.typed(block, tbl.types), pool):
+            yield from parsed.bad
+            if parsed.batch is not None:
+                spool.add(parsed.batch)
         text = spool.table()
         if text is None:
             return
@@ -125,9 +129,12 @@ def _infer(text: pa.Table) -> dict[str, ColType]:
 
 
 class _Spool:
-    """Keeps text batches: small amounts in memory, larger ones in an unlinked temporary file that is mapped to be read."""
+    """Keeps text batches: small amounts in memory, larger ones in an unlinked temporary file that is mapped to be read.
 
-    def __init__(self) -> None:
+    `on_disk` False: all of them in memory, because what is not masked yet must not get onto a disk."""
+
+    def __init__(self, on_disk: bool) -> None:
+        self._most = IN_MEMORY if on_disk else sys.maxsize
         self._batches: list[pa.RecordBatch] = []
         self._size = 0
         self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
@@ -145,7 +152,7 @@ class _Spool:
         import pyarrow as pa
 
         self._size += batch.nbytes
-        if self._writer is None and self._size <= IN_MEMORY:
+        if self._writer is None and self._size <= self._most:
             self._batches.append(batch)
             return
         if self._writer is None:

@@ -1,8 +1,8 @@
-"""Rows that cannot be kept, told from those that can. Only looked for where a batch of all of them cannot be made."""
+"""What becomes of rows that cannot be kept: an error, or rejects where they stood."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,12 +10,12 @@ from anchovies.core.arrow import conform
 from anchovies.core.errors import RowError
 from anchovies.core.masks import hidden
 from anchovies.core.schema import Row, batch_to_rows, rows_to_batch
+from anchovies.core.sift import reason_of, sift
 from anchovies.core.types import ColType
 from anchovies.engine.actions import Rejected
 
 Mark = tuple[int, tuple[object, ...]]
 WAY_OUT = "on_bad_row: reject keeps such rows apart, with what is wrong, and goes on"
-Make = Callable[[Sequence[int]], pa.RecordBatch]
 
 
 class Care:
@@ -30,7 +30,7 @@ class Care:
     def rows(self, error: RowError, rows: Sequence[Row]) -> tuple[pa.RecordBatch | None, dict[int, Rejected]]:
         """What can be kept of rows that raised `error`, and the others by their place. Raises `error`."""
         self._check(error)
-        batch, bad = _sift(len(rows), lambda some: rows_to_batch([rows[i] for i in some], self.types), lambda i: not rows[i])
+        batch, bad = sift(len(rows), lambda some: rows_to_batch([rows[i] for i in some], self.types), lambda i: not rows[i])
         return batch, {i: self._rejected(rows[i], e) for i, e in bad.items()}
 
     def arrow(
@@ -38,7 +38,7 @@ class Care:
     ) -> tuple[pa.RecordBatch | None, dict[int, Rejected]]:
         """The same of Arrow data, which are to be of `types`."""
         self._check(error)
-        batch, bad = _sift(data.num_rows, lambda some: conform(data.take(pa.array(some, pa.int64())), types), lambda i: False)
+        batch, bad = sift(data.num_rows, lambda some: conform(data.take(pa.array(some, pa.int64())), types))
         return batch, {i: self._rejected(_row(data, i), e) for i, e in bad.items()}
 
     def _check(self, error: RowError) -> None:
@@ -55,42 +55,11 @@ class Care:
         return Rejected(row, reason_of(error), column=None if column is None else str(column))
 
 
-def reason_of(error: RowError) -> str:
-    """What is wrong with a row, without its number: that is of the piece in which it was looked at."""
-    row = error.where.get("row")
-    return error.message if row is None else error.message.replace(f", row {int(str(row)) + 1}:", ":", 1)
-
-
 def _row(data: pa.RecordBatch, i: int) -> Row:
     try:
         return batch_to_rows(data.slice(i, 1))[0]
     except (ValueError, pa.ArrowException):  # a value for which Python has no class
         return {n: str(data.column(n)[i]) for n in data.schema.names}
-
-
-def _sift(count: int, make: Make, empty: Callable[[int], bool]) -> tuple[pa.RecordBatch | None, dict[int, RowError]]:
-    """Halve until every row that is bad by itself is known; then drop those that only do not go with the others."""
-    bad: dict[int, RowError] = {}
-
-    def look(lo: int, hi: int) -> None:
-        try:
-            make(range(lo, hi))
-        except RowError as e:
-            if hi - lo > 1:
-                mid = (lo + hi) // 2
-                look(lo, mid)
-                look(mid, hi)
-            elif not empty(lo):
-                bad[lo] = e
-
-    look(0, count)
-    good = [i for i in range(count) if i not in bad]
-    while good:
-        try:
-            return make(good), bad
-        except RowError as e:
-            bad[good.pop(min(int(str(e.where.get("row", 0))), len(good) - 1))] = e
-    return None, bad
 
 
 def with_rejects(marks: Sequence[Mark], bad: Mapping[int, Rejected]) -> tuple[Mark, ...]:
