@@ -19,7 +19,7 @@ FACE = """
     AlreadyRunning AnchovyError AnchovyExecutionTimeout Batch Checkpoint ColType Column ConfigError Connection
     ConnectionMemo Context CorruptDatastore Counts Downloader FatalError Ledger Load LoadFile Operator Position
     PositionMoved RetryableError RowError Secret Session SessionResult SortKey SourceError Stopped Stream
-    TableResult Target Task Tbl Uploader attr batch cached context on_ack on_task parse_type session sink source
+    TableResult Target Task Tbl Uploader Worker attr batch cached context on_ack on_task parse_type session sink source
 """
 
 

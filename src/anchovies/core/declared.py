@@ -199,8 +199,8 @@ RUN = (
     Setting("batch_bytes", BYTES, "most bytes of a table in a batch, as its rows lie in memory", flags=("--batch-bytes",)),
     Setting("batch_rows", COUNT, "most rows of a table in a batch", flags=("--batch-rows",)),
     Setting("threads", COUNT, "tables at once", 1, flags=("--threads",)),
-    Setting("worker_num", COUNT, "this process is worker N of --workers", 0, flags=("--worker-num",), later=True, harmless=(0,)),
-    Setting("workers", COUNT, "how many workers share the work", 1, flags=("--workers",), later=True, harmless=(1,)),
+    Setting("worker_num", COUNT, "this process is worker N of --workers", 0, flags=("--worker-num",)),
+    Setting("workers", COUNT, "how many workers share the work", 1, flags=("--workers",)),
     Setting("retain", DURATION, "how long committed data are kept", None, "none: for ever", flags=("--retain",)),
     Setting(
         "cache_ttl",

@@ -98,6 +98,7 @@ def resolve(cli: Mapping[str, object], env: Mapping[str, str], config: Config) -
             warnings.append(f"{found.where} is set, but nothing uses it yet")
         values[setting.name], origins[setting.name] = found.value, found.origin
     warnings += _identity(values, origins, env)
+    _check_workers(values)
     return Settings(values, origins, tuple(warnings))
 
 
@@ -112,6 +113,19 @@ def _identity(values: dict[str, Any], origins: dict[str, str], env: Mapping[str,
         yield f"no id was given, so it is {values['id']!r}: give the anchovy a name with --id or ACHVY_ID"
     if values["service"] and values["host"] and not values["port"]:
         yield "a host is given and no port, so nothing listens: add --port, or ACHVY_PORT"
+
+
+def _check_workers(values: Mapping[str, Any]) -> None:
+    num, of = values["worker_num"], values["workers"]
+    if not num < of:
+        raise ConfigError(
+            f"there is no worker {num} of {of}", hint="workers are counted from 0: --workers 4 has --worker-num 0, 1, 2 and 3"
+        )
+    if of > 1 and values["full_refresh"]:
+        raise ConfigError(
+            f"--full-refresh would forget what the other {of - 1} workers have just read",
+            hint="forget the checkpoints first, `anchovy checkpoint delete`, then start all workers without it",
+        )
 
 
 def _from_cli(setting: Setting, cli: Mapping[str, object]) -> _Found | None:

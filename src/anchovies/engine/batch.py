@@ -79,7 +79,7 @@ class BatchRun:
         s, tbl = self._s, task.tbl
         due = [(name, tbl) for name in s.routes.hooks(phase, tbl)]
         due += [(name, other) for other in also for name in s.routes.hooks(phase, other) if name not in s.routes.hooks(phase)]
-        ran = {"task": task, "batch": s.batch, "session": s.session}
+        ran = {"task": task, "batch": s.batch, "session": s.session, "worker": s.worker}
         with entered(self.context(task)), s.stop.guard():
             for name, of in due:
                 known = s.batch.tbls.get(of) if of else None
@@ -227,7 +227,7 @@ class BatchRun:
             missing = f"no method of {self._name} is marked with @on_ack"
             s.tell("warning", message=f"{what}: {missing} (one that does nothing forgets them)")
             raise ConfigError(missing)
-        given = {"tokens": tokens, "task": task, "batch": s.batch, "session": s.session}
+        given = {"tokens": tokens, "task": task, "batch": s.batch, "session": s.session, "worker": s.worker}
         for name in s.routes.acks:
             try:
                 fault("ack.call.before")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from anchovies.core.errors import ConfigError
+from anchovies.core.errors import ConfigError, FatalError
 
 
 def call(method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
@@ -19,3 +19,19 @@ def call(method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     if any(p.kind is p.VAR_KEYWORD for p in params):
         return method(**given)
     return method(**{p.name: given[p.name] for p in wanted if p.name in given})
+
+
+def rows_of(items: object, source: str) -> Iterator[object]:
+    """What a source returned, to be iterated. Raises FatalError for what holds no rows."""
+    if items is None:
+        return iter(())
+    if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
+        raise FatalError(f"source {source} returned a {type(items).__name__}", hint="a source yields rows: dicts or Arrow")
+    return iter(items)
+
+
+def close(items: object) -> None:
+    """End a generator now, so that its `finally` blocks run in this thread."""
+    end = getattr(items, "close", None)
+    if end is not None and isinstance(items, Iterator):
+        end()

@@ -5,7 +5,7 @@ Commits are cut at marks only. What `publish` names is exactly: the rows before 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from anchovies.core.errors import FatalError, SourceError
 from anchovies.core.faultpoint import fault
+from anchovies.engine import splits
 from anchovies.engine.actions import DiscardUnit, Due, Rejected
 from anchovies.engine.bounds import Bounds
-from anchovies.engine.calls import call
+from anchovies.engine.calls import call, close, rows_of
 from anchovies.engine.context import Overlay, RunContext, RunTask
 from anchovies.engine.fanin import Downstream, FanIn
 from anchovies.engine.graph import Node, Part, Table
@@ -99,7 +100,7 @@ class Flow:
     def _given(self, ctx: RunContext, **marks: str | None) -> dict[str, Any]:
         """What every method of the flow is handed, beside its own table and stream. `source`: the methods that made the rows,
         `sink`: the one that takes them."""
-        return {"task": ctx.task, "batch": ctx.batch, "session": ctx.session, "worker": self._s.settings.worker_num, **marks}
+        return {"task": ctx.task, "batch": ctx.batch, "session": ctx.session, "worker": self._s.worker, **marks}
 
     def _enter(self, root: str) -> None:
         """The source of this table is read now."""
@@ -116,7 +117,8 @@ class Flow:
         try:
             for root in self._part.roots:
                 self._enter(root.name)
-                self._read(str(root.source))
+                for beside in self._reads(root):
+                    self._read(str(root.source), beside)
                 self._leave()
             for pipe in self.pipes.values():
                 pipe.end()
@@ -138,19 +140,37 @@ class Flow:
         """What became of each table of the flow, the root first."""
         return [p.result for p in self.pipes.values()]
 
-    def _read(self, method: str) -> None:
-        """One source, from its first row to its last."""
+    def _reads(self, root: Table) -> Iterator[dict[str, Any]]:
+        """The calls of a source that fall to this worker, a split each."""
+        ctx = self._context()
+        given = {**self._given(ctx, source=root.source, sink=None), "tbl": self.root.yielded, "table": root.name}
+        with entered(ctx):
+            found = list(splits.reads(self._s, self._part, root.name, given))
+        self._mark(ctx)
+        for beside in found:
+            yield beside
+            self._s.batch.check()
+            if self._has_enough():
+                return
+
+    def _has_enough(self) -> bool:
+        """Whether this batch (or preview) has as much of the root as it may have."""
+        most = self._s.most_rows
+        return self._bounds.is_over or (most is not None and self.root.result.rows >= most)
+
+    def _read(self, method: str, beside: dict[str, Any]) -> None:
+        """One source, from its first row to its last. `beside`: what it is given of its own."""
         ctx = self._context()
         ctx.rejects = self.root.reading["rejecting"]
         with entered(ctx):
-            items = self._items(method, ctx)
+            items = self._items(method, ctx, beside)
             try:
                 first = self._first(items, ctx)
                 if first is not _END:
                     self._take_all(chain((first,), items), ctx)
             finally:
                 with self._s.stop.guard():
-                    _close(items)
+                    close(items)
                 fault("source.close.after", SourceError)
         if self._bounds.is_over:
             ctx.pending.take()  # of rows that the next batch reads
@@ -184,16 +204,12 @@ class Flow:
         for top in self._roots.values():
             top.mark()
 
-    def _items(self, method: str, ctx: RunContext) -> Iterator[object]:
+    def _items(self, method: str, ctx: RunContext, beside: dict[str, Any]) -> Iterator[object]:
         tbl = self.root.yielded
-        given = {**self._given(ctx, source=method, sink=None), "tbl": tbl, "table": tbl.name, "stream": None}
+        given = {**self._given(ctx, source=method, sink=None), "tbl": tbl, "table": tbl.name, "stream": None, **beside}
         with self._s.stop.nudges:
             items = call(getattr(self._s.operator, method), given)
-        if items is None:
-            return iter(())
-        if not isinstance(items, Iterable) or isinstance(items, str | bytes | Mapping):
-            raise FatalError(f"source {method} returned a {type(items).__name__}", hint="a source yields rows: dicts or Arrow")
-        return iter(items)
+        return rows_of(items, method)
 
     def _take_all(self, items: Iterator[object], ctx: RunContext) -> None:
         s = self._s
@@ -205,7 +221,7 @@ class Flow:
                 self._take(self._bounds.cut(self._name, piece))
                 self._halt.check()
                 self._telling.progress()
-                if self._bounds.is_over or (s.most_rows is not None and self.root.result.rows >= s.most_rows):
+                if self._has_enough():
                     break
                 if not self._unmarked and self._commit_is_due():
                     self._commit()
@@ -297,8 +313,8 @@ class Flow:
 
     def _commit(self, *, last: bool = False) -> None:
         """Everything up to the last mark, in one record. `last`: the task ends well with it, and has read all there is, unless a
-        limit has cut it."""
-        complete = last and self._bounds.reached is None
+        limit has cut it, or other workers read other splits."""
+        complete = last and self._bounds.reached is None and not splits.is_shared(self._s, self._part)
         if self._consumers and not last:
             for top in self._roots.values():
                 top.barrier()
@@ -378,10 +394,3 @@ class Flow:
         until = self._s.clock.monotonic() + seconds
         for consumer in self._consumers:
             consumer.ended(max(0.0, until - self._s.clock.monotonic()))
-
-
-def _close(items: object) -> None:
-    """End a generator now, so that its `finally` blocks run in this thread."""
-    close = getattr(items, "close", None)
-    if close is not None and isinstance(items, Iterator):
-        close()

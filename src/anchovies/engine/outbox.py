@@ -36,8 +36,7 @@ class Outbox:
         return list(dict.fromkeys([*left, *due]))
 
     def _left(self) -> list[str]:
-        state = self._log.state
-        return [] if state.cid == self._clean else state.ack_pending
+        return [] if self._log.state.cid == self._clean else self._log.ack_pending
 
     def waiting(self) -> list[str]:
         """What the `@on_ack` methods should get now; nothing twice between two commits of ours."""
@@ -51,7 +50,7 @@ class Outbox:
     @property
     def owes_record(self) -> bool:
         """Whether the log still names tokens that were acknowledged."""
-        return bool(self._log.state.ack_pending) and not self._left()
+        return bool(self._log.ack_pending) and not self._left()
 
     def committed(self) -> None:
         """The newest record is one of ours."""

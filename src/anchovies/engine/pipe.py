@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anchovies.core.reshape import as_yielded
 from anchovies.core.retry import Retry
+from anchovies.core.shape import join_types
 from anchovies.core.tbl import Column, Tbl
 from anchovies.core.tblconfig import tbl_to_json
 from anchovies.core.types import ColType
@@ -212,8 +213,11 @@ class Pipe:
         self.result.commits += bool(files)
 
     def published(self) -> dict[str, Any]:
-        """The table as downstream anchovies should see it."""
-        return tbl_to_json(self.tbl.with_(columns=tuple(Column(n, t) for n, t in self.types.items())))
+        """The table as downstream anchovies should see it: with what other workers have found in it, too."""
+        types = self.types
+        if self._s.worker.of > 1:
+            types = join_types(self._s.known_types(self.tbl), types, from_text=self.tbl.autodiscover)
+        return tbl_to_json(self.tbl.with_(columns=tuple(Column(n, t) for n, t in types.items())))
 
     def close(self, *, keep_files: bool = False) -> None:
         """End. What was not committed is dropped; `keep_files`: but not deleted, because nobody knows whether it was."""

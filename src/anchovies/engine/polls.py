@@ -76,7 +76,7 @@ class Polls:
         """Of everything that decides which tables go where."""
         s = self._s
         cls = type(s.operator)
-        asked = [s.settings.upstream, s.settings.enabled, s.settings.disabled]
+        asked = [s.settings.upstream, s.settings.enabled, s.settings.disabled, s.worker.num, s.worker.of]
         where = [dict(self._config.schemas), schemas_from(self._env), self._fingerprint()]
         parts = [__version__, cls.__module__, cls.__qualname__, s.session.user, asked, where, self._config.tbls]
         return hashlib.sha256(msgspec.json.encode(parts, enc_hook=_plain, order="sorted")).hexdigest()[:32]

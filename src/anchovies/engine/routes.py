@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -78,6 +78,10 @@ class Routes:
                 hint="a table is read by one source: exact names win over globs, globs over marks without a name",
             )
         return found[0] if found else None
+
+    def splits(self, tbl: str) -> Any:
+        """What the source of `tbl` says of its splits; None: it offers none."""
+        return next((s.splits for n, s in self._makers(tbl) if n not in self._takers), None)
 
     def feeders(self, tbl: str, known: Iterable[str]) -> list[tuple[str, str]]:
         """(chain, table that it reads) of all that make `tbl`, of the tables that are `known`."""

@@ -29,6 +29,7 @@ from anchovies.engine.parts import Parts
 from anchovies.engine.routes import Routes
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.session import Batch, Session
+from anchovies.sdk.worker import Worker
 from anchovies.store.base import Store
 from anchovies.store.buffers import Buffer, buffer_named
 from anchovies.store.keys import Home
@@ -69,6 +70,11 @@ class Services(msgspec.Struct):
     parts: Parts | None = None  # only where a class of a person's turns checkpoint values
     turn: Any = msgspec.field(default_factory=threading.RLock)  # whoever commits, or acknowledges, does it alone
     acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
+
+    @property
+    def worker(self) -> Worker:
+        """Which of the workers that share the anchovy this is."""
+        return Worker(self.settings.worker_num, self.settings.workers)
 
     @property
     def buffer(self) -> Buffer:

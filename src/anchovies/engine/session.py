@@ -94,7 +94,8 @@ class SessionRun:
 
     def _make_log(self) -> Log:
         retry = Retry(self.clock, self.ids, self.deadline.left)
-        return Log(self.store, self.home, clock=self.clock, ids=self.ids, writer=self.writer(0), retry=retry)
+        lane = {"lane": self.settings.worker_num, "workers": self.settings.workers}
+        return Log(self.store, self.home, clock=self.clock, ids=self.ids, writer=self.writer(0), retry=retry, **lane)
 
     def writer(self, batch: int) -> Writer:
         return Writer(host=hostname(), pid=os.getpid(), session=self.info.id, batch=batch, version=__version__)
@@ -326,9 +327,10 @@ class SessionRun:
                 self._hinted = slot
 
     def _upkeep(self, remembered: Remembered) -> Remembered:
-        """Now and then a session that has committed looks after its log. What fails is done by the next one."""
+        """Now and then a session that has committed looks after its log. What fails is done by the next one. Of several workers
+        the first one does it."""
         slot, now, retain = self.log.state.slot, self.clock.now_us() // 1_000_000, self.settings.retain
-        if not self.log.committed or not is_due(remembered.maintained, slot, now, retain):
+        if self.settings.worker_num or not self.log.committed or not is_due(remembered.maintained, slot, now, retain):
             return remembered
         try:
             look_after(self.store, self.home, retain, clock=self.clock, ids=self.ids)

@@ -21,6 +21,7 @@ from anchovies.core.errors import (
 )
 from anchovies.core.faultpoint import fault
 from anchovies.core.retry import Retry
+from anchovies.engine import splits
 from anchovies.engine.bounds import Bound
 from anchovies.engine.calls import call
 from anchovies.engine.context import RunTask
@@ -73,6 +74,7 @@ class FeedRun:
     def run(self) -> list[TableResult]:
         """Load until the tail of the upstream, or raise; what was loaded by then stays."""
         if not self.is_current():
+            splits.begin(self._s)
             try:
                 self._catch_up()
             except BaseException as e:
@@ -217,7 +219,7 @@ class FeedRun:
         s = self._s
         for route in s.routes.sinks(tbl.name):
             stream = loads.LoadStream(tbl, load, s.batch.check)
-            ran = {"task": self._task, "batch": s.batch, "session": s.session, "worker": s.settings.worker_num}
+            ran = {"task": self._task, "batch": s.batch, "session": s.session, "worker": s.worker}
             marks = {"source": self._feed.target.source, "sink": route.method}
             given = {**ran, **marks, "tbl": tbl, "table": tbl.name, "stream": stream}
             with s.stop.nudges:

@@ -36,7 +36,7 @@ class Watch:
 
     def __init__(self, run: SessionRun) -> None:
         self._run = run
-        self._lease = Lease(run.store, run.home, run.clock, run.ids, run.writer(0))
+        self._lease = Lease(run.store, run.home, run.clock, run.ids, run.writer(0), lane=run.settings.worker_num)
         self._stopped_at: float | None = None
         self._signals: list[int] = []
         self._heart: threading.Thread | None = None

@@ -8,6 +8,7 @@ from typing import Protocol
 from anchovies.core.config import Config
 from anchovies.core.reshape import KEY_VARIABLE, mask_key
 from anchovies.core.tbl import Tbl
+from anchovies.engine import splits
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.feeds import (
@@ -60,10 +61,14 @@ class DownloadWork:
             plan = plan_tables(s.operator, s.routes, self._config, s.settings)
         s.mask_key = mask_key((t.tbl for part in plan.parts for t in part.tables), self._env.get(KEY_VARIABLE))
         s.batch.tbls = {n: plan.tbls[n] for n in plan.active}
-        for part in plan.parts:
+        mine = [part for part in plan.parts if splits.falls_to(s, part)]
+        for part in mine:
+            splits.check(s, part)
             for root in part.roots:
                 self._warn(root.tbl)
-        run.tables([self._job(part) for part in plan.parts])
+        if mine:
+            splits.begin(s)
+        run.tables([self._job(part) for part in mine])
 
     def _job(self, part: Part) -> TableJob:
         may_fail = all(root.tbl.allow_failure for root in part.roots)
@@ -116,10 +121,11 @@ class UploadWork:
         registered = self._registered(list(feeds.values()))
         for registration, mine in registered:
             registration.register(place_of(s, f) for f in mine)
+        picked = [(upstream, name) for upstream, name in picked if s.worker.owns(name)]
         run.tables([self._job(name, feeds.get((upstream.source, name))) for upstream, name in picked])
         for registration, mine in registered:
-            registration.advance(place_of(s, f) for f in mine)
-        self._note(polls, [u for u in ordered if isinstance(u, Upstream)], list(feeds.values()))
+            registration.advance(place_of(s, f) for f in mine if s.worker.owns(f.name))
+        self._note(polls, [u for u in ordered if isinstance(u, Upstream)], [f for f in feeds.values() if s.worker.owns(f.name)])
 
     def _registered(self, feeds: list[Feed]) -> list[tuple[Registration, list[Feed]]]:
         """The cursor in each upstream's home, and the feeds that it is of."""

@@ -23,6 +23,7 @@ from anchovies.sdk.operator import Downloader, Operator, Uploader
 from anchovies.sdk.result import SessionResult, TableResult
 from anchovies.sdk.session import Batch, Session
 from anchovies.sdk.stream import Counts, Load, LoadFile, Position, PositionMoved, Stream, Target
+from anchovies.sdk.worker import Worker
 
 __all__ = [
     "AlreadyRunning",
@@ -60,6 +61,7 @@ __all__ = [
     "Task",
     "Tbl",
     "Uploader",
+    "Worker",
     "attr",
     "batch",
     "cached",

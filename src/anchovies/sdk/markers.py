@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -13,14 +13,16 @@ F = TypeVar("F", bound=Callable[..., object])
 Phase = Literal["startup", "xopen", "tbl", "xclose", "error", "shutdown"]
 PHASES: tuple[Phase, ...] = ("startup", "xopen", "tbl", "xclose", "error", "shutdown")
 MARK = "__anchovies__"
+Splits = Iterable[object] | Callable[..., Iterable[object]] | str | None
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
-    """`tables`: names or globs; empty means every table. `store=False`: rows feed sinks only."""
+    """`tables`: names or globs; empty means every table. `store=False`: rows feed sinks only. `splits`: see `source`."""
 
     tables: tuple[str, ...]
     cache: bool
     store: bool
+    splits: Any = None
 
 
 class SinkSpec(msgspec.Struct, frozen=True):
@@ -53,12 +55,18 @@ def _mark(fn: F, spec: Spec) -> F:
     return fn
 
 
-def source(*tables: str, cache: bool = False, store: bool = True) -> Callable[[F], F]:
+def source(*tables: str, cache: bool = False, store: bool = True, splits: Splits = None) -> Callable[[F], F]:
     """Mark a generator of rows for `tables` (names or globs; none: every table).
 
     It may yield a dict, a list of dicts, a pyarrow RecordBatch or Table, or anything with `__arrow_c_stream__`.
+
+    `splits`: the pieces that a table can be read in (files, key ranges, dates): a list of plain values, a function that gives
+    one, or the name of a method that does. The source is called once for each, as `split`; where several workers share the
+    anchovy, each of them reads some. Keep one checkpoint for each split: `context().checkpoint(f"{table}:{split}")`.
     """
-    spec = SourceSpec(_names(tables, "source"), cache, store)
+    if isinstance(splits, Iterable) and not isinstance(splits, str):
+        splits = tuple(splits)
+    spec = SourceSpec(_names(tables, "source"), cache, store, splits)
     return lambda fn: _mark(fn, spec)
 
 

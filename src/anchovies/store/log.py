@@ -110,21 +110,23 @@ class Log:
         """Whether as many workers as we are told share the log, or nobody has shared it yet."""
         return self._state.workers in (0, self._workers)
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
         """Call it before a batch reads its source. Where another number of workers shared the log until now, it is shared out
         anew by a record of its own: it ends every session of the old partition, and its epoch is above all of theirs.
 
-        Otherwise nothing is written. Raises Fenced, CommitUnknown, StoreUnavailable.
+        True: it was, by us or by a sibling just now. Otherwise nothing is written. Raises Fenced, CommitUnknown,
+        StoreUnavailable.
         """
         with self._turn:
             self._permitted()
             if self._is_shared_so() or not self._workers:
-                return
+                return False
             self._ready()
             if self._race("share", Change(), frozenset()) is not None:
                 self._opened = self.committed = True
             self._epoch = self._state.epoch(self._lane) + (not self._opened)
             self._joined = True
+            return True
 
     # --- names of data files ---
 

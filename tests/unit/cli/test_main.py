@@ -53,7 +53,7 @@ def test_every_command_has_help(typed: Typed, name: str) -> None:
         (["start"], "no operator was given", "say what to run"),
         (["start", "-op", "nope.X"], "there is no operator 'nope.X'", ""),
         (["start", "-op", "sftp.CsvDownloader", "-t", "soon"], "--execution-timeout: expected a time", ""),
-        (["start", "-op", "sftp.CsvDownloader", "--workers", "3"], "workers is not built yet", ""),
+        (["start", "-op", "sftp.CsvDownloader", "--worker-num", "3"], "there is no worker 3 of 1", "workers are counted from 0"),
         (["start", "-op", "sftp.CsvDownloader", "-c", "nope.yaml"], "cannot read the configuration nope.yaml", ""),
         (["school"], "`anchovy school` is not built yet", ""),
         (["plugin", "sfpt"], "there is no plugin 'sfpt'", "did you mean 'sftp'?"),

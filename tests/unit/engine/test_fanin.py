@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anchovies.core.errors import ConfigError
-from anchovies.sdk import Downloader, Stream, context, on_task, sink, source
+from anchovies.sdk import Downloader, Stream, Worker, context, on_task, sink, source
 
 
 class Diamond(Downloader):
@@ -270,7 +270,7 @@ def test_what_methods_are_handed(place: Any) -> None:
         ("read_a", None), ("read_a", "make_b"), ("read_b, make_b", "look")
     ]  # fmt: skip
     for given in (got["read_a"], got["make_b"], got["look"]):
-        assert (given["worker"], given["session"], given["batch"]) == (0, got["hook"]["session"], got["hook"]["batch"])
+        assert (given["worker"], given["session"], given["batch"]) == (Worker(0, 1), got["hook"]["session"], got["hook"]["batch"])
         assert given["tbl"].name == given["table"]
         assert given["task"].type == "TBL"
 

@@ -280,7 +280,7 @@ def test_hooks_and_chains_may_acknowledge_too(place: Any) -> None:
 
         @on_ack
         def done(self, tokens: list[str], task: Any, **kwds: Any) -> None:
-            assert task.type == "ACK" and not kwds.keys() - {"batch", "session"}
+            assert task.type == "ACK" and not kwds.keys() - {"batch", "session", "worker"}
             self.told.extend(tokens)
 
     place.run(Chain)

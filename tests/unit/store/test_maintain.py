@@ -108,6 +108,28 @@ def test_rejects_and_manifests_are_collected_too(
     assert record_module.MAX_RECORD == 1 << 20
 
 
+def test_each_lane_is_judged_by_its_own_epochs(
+    new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report]
+) -> None:
+    """Also one that never committed, and one that is no more."""
+    first = new_log(lane=0, workers=3)
+    kept = commit(first, store)
+    for _ in range(3):
+        log = new_log(lane=1, workers=3)
+        kept += commit(log, store)
+    running, silent = file_of(first, store), file_of(new_log(lane=2, workers=3), store)
+    rejected = log.new_rejects_key("t")
+    store.put(rejected, b"x")
+    log.append(Change(rejects=[replace(silent, path=rejected)]))
+    assert (first.epoch, log.epoch) == (1, 4)
+    assert maintain(deep=True).files == 0 and data(store, home) == {*kept, running.path, silent.path}
+    alone = new_log()
+    alone.begin()
+    kept += commit(alone, store)
+    assert maintain().files == 2 and data(store, home) == set(kept)
+    assert store.get(rejected) == b"x"
+
+
 def test_a_second_pass_lists_only_what_is_new(
     new_log: New, store: MemoryStore, home: Home, maintain: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
