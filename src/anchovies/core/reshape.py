@@ -138,6 +138,14 @@ def _check_masked_keys(tbl: Tbl, where: str) -> None:
             raise ConfigError(f"{where}.sort_by: {k.column!r} is masked, which leaves no order", hint="sort by another column")
 
 
+def check_shape(tbl: Tbl, where: str) -> Tbl:
+    """A table that code has made: the same checks, and masked columns as text."""
+    parse_rename(tbl.rename, f"{where}.rename")
+    parse_mask(tbl.mask, f"{where}.mask")
+    check_reshape(tbl, where)
+    return tbl.with_(columns=masked_columns(tbl, tbl.columns))
+
+
 def same_shape(published: Tbl, asked: Mapping[str, Any], where: str) -> None:
     """What an uploader is told of a table's shape must be what its downloader did. Raises ConfigError."""
     for key, want in asked.items():

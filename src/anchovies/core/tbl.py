@@ -35,6 +35,7 @@ class Tbl(msgspec.Struct, frozen=True):
 
     `columns` is empty while nothing is known of them. `exclude` and `rename` speak of columns as the source names them, all else
     of columns as they are kept. `properties` are the plugin's own (`path`, `delimiter`, …) and the free ones (`x-…`).
+    `declared` are the columns whose type a person wrote down; those of the others were discovered, and follow the source.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Tbl(msgspec.Struct, frozen=True):
     batch_rows: int | None = None
     batch_bytes: int | None = None
     properties: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    declared: frozenset[str] = frozenset()
 
     def with_(self, **changes: Any) -> Tbl:
         return msgspec.structs.replace(self, **changes)

@@ -79,6 +79,7 @@ def _merged(upstream: Tbl, changes: dict[str, Any], published: bool) -> Tbl:
     declared = changes.get("columns", ())
     if declared:
         changes["columns"] = tuple({c.name: c for c in (*upstream.columns, *declared)}.values())
+        changes["declared"] = upstream.declared | {c.name for c in declared}
     merged = upstream.with_(**changes)
     if merged.reshapes:
         check_reshape(merged, where, declared)

@@ -89,6 +89,12 @@ class Graph(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """The sources, chains among them, that run."""
+        tables = [t for part in self.parts for t in part.tables]
+        return tuple(dict.fromkeys([*(t.source for t in tables if t.source), *(n.method for t in tables for n in t.feeders)]))
+
+    @property
     def tables(self) -> list[Table]:
         """Every table that runs."""
         return [t for part in self.parts for t in part.tables]

@@ -18,6 +18,7 @@ from anchovies.core.faultpoint import fault
 from anchovies.core.ids import Ids
 from anchovies.core.reshape import kept_types
 from anchovies.core.settings import Settings
+from anchovies.core.shape import join_types
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.core.types import ColType
@@ -93,10 +94,14 @@ class Services(msgspec.Struct):
         self.listener(Event(kind, tbl, data))
 
     def known_types(self, tbl: Tbl) -> dict[str, ColType]:
-        """Column types of all commits so far; what the configuration declares wins."""
+        """Column types of all commits so far; what the configuration declares wins. What was discovered may add to them and widen
+        them, but where the schema is not to change it is held against them like the rows themselves."""
         published = self.log.state.tables.get(tbl.name)
         known = tbl_from_json(published).types if published else {}
-        return {**(kept_types(tbl, known) if tbl.reshapes else known), **tbl.types}
+        if not known:
+            return tbl.types
+        known = {**kept_types(tbl, known), **{n: t for n, t in tbl.types.items() if n in tbl.declared}}
+        return join_types(known, tbl.types, from_text=tbl.autodiscover) if tbl.schema == "evolve" else known
 
     def publish(self, change: Change, keys: frozenset[str]) -> Record:
         """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown. What is due at the source then: `acknowledge`."""

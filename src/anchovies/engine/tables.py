@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError
 from anchovies.core.names import check_name
+from anchovies.core.reshape import check_shape
 from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import match_tables, merge_tbl, tbl_from_config
@@ -66,9 +67,20 @@ def _discovered(operator: Operator) -> Iterable[Tbl]:
 
 
 def _checked(tbls: Iterable[Tbl], operator: Operator) -> Iterable[Tbl]:
+    seen: set[str] = set()
     for tbl in tbls or ():
         if not isinstance(tbl, Tbl):
             raise ConfigError(
                 f"{type(operator).__name__}.discover_tbls() yielded a {type(tbl).__name__}", hint="yield Tbl('name', …)"
             )
-        yield tbl
+        if check_name(tbl.name, "table") in seen:
+            raise ConfigError(f"{type(operator).__name__}.discover_tbls() yielded table {tbl.name!r} twice", hint="yield it once")
+        seen.add(tbl.name)
+        yield check_shape(tbl, f"discover_tbls(): {tbl.name}") if tbl.reshapes else tbl
+
+
+def vanished(operator: Operator, there: Iterable[str], kept: Iterable[str]) -> list[str]:
+    """Tables that were kept before and that the operator does not discover any more."""
+    if type(operator).discover_tbls is Operator.discover_tbls:
+        return []
+    return sorted(set(kept) - set(there))

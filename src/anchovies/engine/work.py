@@ -28,7 +28,7 @@ from anchovies.engine.graph import Part
 from anchovies.engine.polls import Polls, Quiet
 from anchovies.engine.registered import Registration
 from anchovies.engine.services import Services
-from anchovies.engine.tables import plan_tables
+from anchovies.engine.tables import plan_tables, vanished
 from anchovies.engine.together import TableJob
 from anchovies.engine.upload import FeedRun
 from anchovies.sdk.operator import Uploader
@@ -54,6 +54,7 @@ class DownloadWork:
         self._s = services
         self._config = config
         self._env = env
+        self._told: set[str] = set()  # tables that are not discovered any more, and that was said
 
     def batch(self, run: BatchRun) -> None:
         s = self._s
@@ -61,6 +62,8 @@ class DownloadWork:
             plan = plan_tables(s.operator, s.routes, self._config, s.settings)
         s.mask_key = mask_key((t.tbl for part in plan.parts for t in part.tables), self._env.get(KEY_VARIABLE))
         s.batch.tbls = {n: plan.tbls[n] for n in plan.active}
+        s.operator.applied = plan.methods
+        self._warn_of_vanished(plan.tbls)
         mine = [part for part in plan.parts if splits.falls_to(s, part)]
         for part in mine:
             splits.check(s, part)
@@ -83,6 +86,13 @@ class DownloadWork:
             e.anchovies_results = flow.results()  # type: ignore[attr-defined]
             raise
         return flow.results()
+
+    def _warn_of_vanished(self, there: Mapping[str, Tbl]) -> None:
+        for name in vanished(self._s.operator, there, self._s.log.state.tables):
+            if name not in self._told:
+                self._told.add(name)
+                said = "was kept before and is not discovered any more: what was kept stays, and nothing new comes"
+                self._s.tell("warning", name, message=f"{name} {said}")
 
     def _warn(self, tbl: Tbl) -> None:
         """A table that has been kept before, and will be kept again in full."""

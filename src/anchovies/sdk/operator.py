@@ -28,6 +28,8 @@ class Operator:
 
     #: every connection by id, set by the engine at STARTUP; the default one is `default`
     connections: Mapping[str, Any] = {}
+    #: the sources that run in this batch, set by the engine for each
+    applied: tuple[str, ...] | None = None
 
     def __getattr__(self, name: str) -> Any:
         """A connection that an annotation names (`api: HttpConnection`), opened."""
@@ -68,8 +70,9 @@ class Operator:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the methods that are sources."""
-        return tuple(dict.fromkeys(n for n, s in self.marked() if isinstance(s, SourceSpec)))
+        """Names of the methods that are sources; in a batch, of those that run for its tables."""
+        found = dict.fromkeys(n for n, s in self.marked() if isinstance(s, SourceSpec))
+        return tuple(n for n in found if self.applied is None or n in self.applied)
 
     @property
     def sinks(self) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ tbls:
         "freeze",
         allow_failure=True,
         properties={"path": "/sales/*.tsv", "x-note": "free"},
+        declared=frozenset({"order_num", "total"}),
     )
 
 
