@@ -97,9 +97,9 @@ def _filter(
 
 
 def _is_news(r: TaskRecord) -> bool:
-    """An ERROR of a table only repeats what the table's own record says."""
+    """An ERROR of a table, or of all that failed, only repeats what the tables' own records say."""
     if r.task_type == "ERROR":
-        return r.tbl is None or "hook_error" in r.data
+        return (r.tbl is None and r.data.get("err_type") != "TableFailures") or "hook_error" in r.data
     return r.status != "OK" or r.task_type in ("TBL", "ACK")
 
 

@@ -75,7 +75,7 @@ def test_every_filter(typed: Typed) -> None:
     assert of(typed, "--tbl", "br*") == [bad]
     assert of(typed, "--since", "1h") == every
     assert of(typed, "--since", "2999-01-01") == []
-    assert of(typed, "--type", "error") == [("shop", "ERROR", "broken", "ERR")]
+    assert of(typed, "--type", "error") == [("shop", "ERROR", "broken", "ERR"), ("shop", "ERROR", None, "ERR")]
     assert ("hive", "STARTUP", None, "OK") in of(typed, "--phases")
     session = json.loads(typed("--json", "-i", "hive")[1])["session_id"]
     assert of(typed, "--session", session) == [late]

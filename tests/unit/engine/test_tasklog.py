@@ -58,8 +58,9 @@ def test_a_failure_is_on_record_with_its_class_its_words_and_the_way_out(place: 
     with pytest.raises(ConfigError):
         place.run(Hinted)
     bad = [r for r in log(place) if r["status"] == "ERR"]
-    assert [(r["task_type"], r["tbl"]) for r in bad] == [("TBL", "t"), ("ERROR", "t")]
-    for r in bad:
+    assert [(r["task_type"], r["tbl"]) for r in bad] == [("TBL", "t"), ("ERROR", "t"), ("ERROR", None)]
+    assert bad[2]["data"]["err_type"] == "TableFailures"
+    for r in bad[:2]:
         assert {k: r["data"][k] for k in ("err_type", "err_msg", "hint")} == {
             "err_type": "ConfigError", "err_msg": "no page", "hint": "ask for a page",
         }  # fmt: skip
@@ -103,7 +104,7 @@ def test_a_hook_of_the_error_phase_that_fails_as_well(place: Any) -> None:
 
     with pytest.raises(ConfigError):
         place.run(Twice)
-    (record,) = (r for r in log(place) if r["task_type"] == "ERROR")
+    record = next(r for r in log(place) if (r["task_type"], r["tbl"]) == ("ERROR", "t"))
     assert record["data"]["err_msg"] == "no page"
     assert record["data"]["hook_error"].startswith("ValueError: no mail")
 
