@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 
 comma := ,
 empty :=
-COMMIT_CODE := $(subst $(empty) $(empty),$(comma),$(addprefix */store/,$(addsuffix .py,log rivals follow snapshot lease history state segments ledgers garbage maintain cursors heads))),*/sql/position.py
+COMMIT_CODE := $(subst $(empty) $(empty),$(comma),$(addprefix */store/,$(addsuffix .py,log rivals follow snapshot lease history state checkpoints segments ledgers garbage maintain cursors heads))),*/sql/position.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check cover lint types layers docs bench chaos setup reference lock clean

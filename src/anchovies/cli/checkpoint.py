@@ -13,6 +13,7 @@ from anchovies.cli import say
 from anchovies.cli.options import WHO, Given, read, takes
 from anchovies.core.errors import ConfigError
 from anchovies.core.suggest import did_you_mean
+from anchovies.store.checkpoints import mirror, seen, shown
 from anchovies.store.follow import Reader
 from anchovies.store.keys import Home
 from anchovies.store.open import open_store
@@ -53,16 +54,22 @@ def list_(ctx: click.Context, /, **options: Any) -> None:
 
 @checkpoint.command()
 @click.argument("key")
+@click.option("--tbl", metavar="TABLE", help="As this table sees it.")
 @takes(*OPTIONS)
 @click.pass_context
-def get(ctx: click.Context, /, key: str, **options: Any) -> None:
-    """The value of one checkpoint, or the entries of a ledger (`ledger:<table>`), as JSON."""
+def get(ctx: click.Context, /, key: str, tbl: str | None, **options: Any) -> None:
+    """The value of one checkpoint, or the entries of a ledger (`ledger:<table>`), as JSON.
+
+    Where tables stand at different values it is the newest one; --tbl gives another.
+    """
     state = _reader(_given(ctx, options)).state()
-    found: dict[str, Any] = {k: v.value for k, v in state.checkpoints.items()}
-    found |= {f"{LEDGER}{name}": dict(entries) for name, entries in state.ledgers.items()}
+    found: dict[str, Any] = {k: seen(state.values(k), (tbl,) if tbl else ()) for k in state.checkpoints}
+    found |= {f"{LEDGER}{name}": entries for name, entries in state.ledgers.items()}
     if key not in found:
         raise ConfigError(f"there is no checkpoint {key!r}", hint=did_you_mean(key, found, else_list="checkpoints"))
-    say.data(found[key])
+    if (value := found[key]) is None:
+        raise ConfigError(f"table {tbl!r} has no value of {key!r}", hint="`checkpoint list` shows which tables have one")
+    say.data(dict(value) if key.startswith(LEDGER) else value.value)
 
 
 @checkpoint.command()
@@ -86,13 +93,21 @@ def _why(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--why", metavar="TEXT", help="Why, for whoever reads the history.  [the command itself]")(command)
 
 
+def _tbl(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option of edits that may be for some tables only."""
+    return click.option("--tbl", "tbls", multiple=True, metavar="TABLE", help="For this table only (may be repeated).  [all]")(
+        command
+    )
+
+
 @checkpoint.command("set")
 @click.argument("key")
 @click.argument("value")
+@_tbl
 @_why
 @takes(*OPTIONS)
 @click.pass_context
-def set_(ctx: click.Context, /, key: str, value: str, why: str | None, **options: Any) -> None:
+def set_(ctx: click.Context, /, key: str, value: str, tbls: tuple[str, ...], why: str | None, **options: Any) -> None:
     """Set KEY to VALUE, which is JSON: 42, '"text"', '{"$date": "2026-11-22"}'.
 
     \b
@@ -100,7 +115,7 @@ def set_(ctx: click.Context, /, key: str, value: str, why: str | None, **options
     """
     given = _given(ctx, options)
     known = list(_reader(given).state().checkpoints)
-    edited = _editor(given, why or f"checkpoint set {key}").set(key, value)
+    edited = _editor(given, why or f"checkpoint set {key}").set(key, value, tbls)
     if key not in known:
         near = did_you_mean(key, known)
         say.warning(f"there was no checkpoint {key!r} before{f'; {near}' if near else ''}")
@@ -110,17 +125,20 @@ def set_(ctx: click.Context, /, key: str, value: str, why: str | None, **options
 @checkpoint.command()
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("-d", "--all", "everything", is_flag=True, help="All checkpoints and ledgers: the next run reads in full.")
+@_tbl
 @_why
 @takes(*OPTIONS)
 @click.pass_context
-def delete(ctx: click.Context, /, keys: tuple[str, ...], everything: bool, why: str | None, **options: Any) -> None:
+def delete(
+    ctx: click.Context, /, keys: tuple[str, ...], everything: bool, tbls: tuple[str, ...], why: str | None, **options: Any
+) -> None:
     """Forget checkpoints, a ledger (`ledger:<table>`), or one entry of it (`ledger:<table>:<entry>`)."""
-    if bool(keys) == everything:
-        raise ConfigError("say what to forget", hint="name keys, or --all (and not both)")
+    if bool(keys) == everything or (everything and tbls):
+        raise ConfigError("say what to forget", hint="name keys, of some tables with --tbl, or --all (and not both)")
     given = _given(ctx, options)
     _reader(given)
     editor = _editor(given, why or f"checkpoint delete {'--all' if everything else ' '.join(keys)}")
-    _told(given, editor.delete_all() if everything else editor.delete(keys))
+    _told(given, editor.delete_all() if everything else editor.delete(keys, tbls))
 
 
 @checkpoint.command()
@@ -169,7 +187,9 @@ def _side(key: str, value: Any) -> str:
 def _changes(record: Record, key: str | None) -> list[tuple[int, str, str, Any, str]]:
     checkpoints = record.change.checkpoints
     by = f"{record.change.note.who}: {record.change.note.why}" if record.change.note else record.writer.session
-    every: dict[str, Any] = {k: v.value for k, v in checkpoints.set.items()} | dict.fromkeys(checkpoints.delete, "(deleted)")
+    every: dict[str, Any] = dict.fromkeys(checkpoints.delete, "(deleted)")
+    every |= {k: f"(deleted for {', '.join(tbls)})" for k, tbls in checkpoints.forget.items()}
+    every |= {k: shown([v, *checkpoints.behind.get(k, ())]) for k, v in checkpoints.set.items()}
     for name, ledger in record.change.ledgers.items():
         every[f"{LEDGER}{name}"] = f"{len(ledger.put)} put, {len(ledger.delete)} deleted"
     return [(record.slot, record.at, k, v, by) for k, v in every.items() if key in (None, k)]
@@ -179,10 +199,11 @@ def _list(given: Given) -> None:
     state = _reader(given).state()
     ledgers = {f"{LEDGER}{name}": len(entries) for name, entries in state.ledgers.items()}
     if given.settings.json:
-        every: dict[str, Any] = {k: {"value": v.value, "tbls": v.tbls} for k, v in state.checkpoints.items()}
+        mirrors = {k: mirror(k, state.values(k)) or {} for k in state.checkpoints}
+        every: dict[str, Any] = {k: {n: v for n, v in m.items() if n != "key"} for k, m in mirrors.items()}
         say.data(every | {k: {"entries": n} for k, n in ledgers.items()})
     elif state.checkpoints or ledgers:
-        rows = [(k, _short(v.value), ", ".join(v.tbls)) for k, v in sorted(state.checkpoints.items())]
+        rows = [(k, _short(v.value), ", ".join(v.tbls)) for k in sorted(state.checkpoints) for v in state.values(k)]
         rows += [(k, f"{n:,} entries", k.removeprefix(LEDGER)) for k, n in sorted(ledgers.items())]
         say.table(rows, ("key", "value", "tables"))
     else:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from anchovies.store.checkpoints import Values, joined, same, seen
 from anchovies.store.record import Checkpoints, CheckpointValue, LedgerChange
+from anchovies.store.state import State
 
 
 class SetCheckpoint(msgspec.Struct, frozen=True):
@@ -56,6 +58,20 @@ class DiscardUnit(msgspec.Struct, frozen=True):
 Action = SetCheckpoint | PutLedger | Ack | Said | Rejected | DiscardUnit
 
 
+def _change(action: SetCheckpoint, values: Values, fed: list[str]) -> Checkpoints:
+    """What an action comes to, for the tables that were fed."""
+    key = action.key
+    found = seen(values, fed)
+    if not action.gone:
+        if found is not None and same(found.value, action.value) and (fed or len(values) == 1):
+            return Checkpoints()
+        return Checkpoints(set={key: CheckpointValue(value=action.value, tbls=fed)})
+    if found is None:
+        return Checkpoints()
+    others = any(not set(v.tbls) <= set(fed) for v in values)
+    return Checkpoints(forget={key: fed}) if fed and others else Checkpoints(delete=[key])
+
+
 class Due:
     """Changes whose rows are all in the writer: the next commit takes them."""
 
@@ -86,15 +102,10 @@ class Due:
         """The tokens, in the order in which they were first said."""
         return list(self._acks)
 
-    def checkpoints(self, committed: dict[str, CheckpointValue], tbls: Iterable[str]) -> Checkpoints:
-        """What differs from the committed values."""
+    def checkpoints(self, state: State, tbls: Iterable[str] = ()) -> Checkpoints:
+        """What differs from the committed values, as the tables that were fed see them; without tables, for all."""
         fed = sorted(set(tbls))
-        changed = {
-            k: CheckpointValue(value=a.value, tbls=fed)
-            for k, a in self._checkpoints.items()
-            if not a.gone and (k not in committed or committed[k].value != a.value)
-        }
-        return Checkpoints(set=changed, delete=[k for k, a in self._checkpoints.items() if a.gone and k in committed])
+        return joined(_change(a, state.values(k), fed) for k, a in self._checkpoints.items())
 
     def ledgers(self, committed: Mapping[str, Mapping[str, Any]]) -> dict[str, LedgerChange]:
         """What differs from the committed entries, by ledger."""

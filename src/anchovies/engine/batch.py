@@ -186,7 +186,7 @@ class BatchRun:
     def publish_settings(self) -> None:
         """Commit what hooks set: every row that the session had yielded by then is durable."""
         due, state = self._s.outside.due(), self._s.log.state
-        checkpoints, ledgers = due.checkpoints(state.checkpoints, ()), due.ledgers(state.ledgers)
+        checkpoints, ledgers = due.checkpoints(state), due.ledgers(state.ledgers)
         change = Change(checkpoints=checkpoints, ledgers=ledgers, ack_pending=due.acks())
         if change != Change():
             self._s.publish(change, frozenset(self._s.outside.overlay.keys))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, R
 from anchovies.engine.parts import Parts
 from anchovies.engine.pending import Pending
 from anchovies.sdk.session import Batch, Session
+from anchovies.store.checkpoints import seen
 from anchovies.store.ledgers import NOTHING
 from anchovies.store.state import State
 
@@ -45,10 +46,14 @@ class RunTask:
 
 
 class Overlay:
-    """What one flow has set and not committed yet: values that `get` gives back, and every key that was looked at."""
+    """What one flow has set and not committed yet: values that `get` gives back, and every key that was looked at.
 
-    def __init__(self, state: Callable[[], State], below: Overlay | None = None) -> None:
+    `tbls`: the tables that the flow feeds; it sees the values that are theirs.
+    """
+
+    def __init__(self, state: Callable[[], State], below: Overlay | None = None, tbls: Collection[str] = ()) -> None:
         self._state = state
+        self._tbls = tbls
         self._below = below
         self.keys: set[str] = set()
         self._checkpoints: dict[str, SetCheckpoint] = {}
@@ -62,7 +67,7 @@ class Overlay:
                 return None if mine.gone else mine.value
         if self._below is not None and key in self._below._checkpoints:
             return self._below.checkpoint(key)
-        kept = self._state().checkpoints.get(key)
+        kept = seen(self._state().values(key), self._tbls)
         return None if kept is None else kept.value
 
     def entry(self, name: str, key: str) -> Any:

@@ -19,6 +19,7 @@ from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.suggest import did_you_mean
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.store.base import Store
+from anchovies.store.checkpoints import Values, joined, keys_of, mirror, same, seen, shown, towards, with_value
 from anchovies.store.keys import Home
 from anchovies.store.ledgers import NOTHING
 from anchovies.store.log import NOBODY, Log
@@ -70,26 +71,39 @@ class Editor:
         self._store, self._home, self._note = store, home, note
         self._log = edit_log(store, home, clock or SystemClock(), ids or SystemIds())
 
-    def set(self, key: str, text: str) -> Edited:
-        """Set a checkpoint to a value that is written as JSON. It keeps the tables that it fed."""
-        value = parse_value(text)
+    def set(self, key: str, text: str, tbls: Iterable[str] = ()) -> Edited:
+        """Set a checkpoint to a value that is written as JSON, for all tables that it fed, or for `tbls` only."""
+        value, mine = parse_value(text), sorted(set(tbls))
         if key.startswith(LEDGER):
             raise ConfigError(f"{key}: entries of a ledger are put by sources", hint="take one out with `checkpoint delete`")
 
         def wanted(state: State) -> Change:
-            old = state.checkpoints.get(key)
-            if old is not None and old.value == value:
-                return Change()
-            return Change(checkpoints=Checkpoints(set={key: CheckpointValue(value=value, tbls=old.tbls if old else [])}))
+            have = state.values(key)
+            _check_tables(state, mine)
+            if mine:
+                want = have if _stand_at(have, mine, value) else with_value(have, CheckpointValue(value=value, tbls=mine))
+            else:
+                want = _for_all(have, value)
+            return Change(checkpoints=towards(key, have, want))
 
         return self._edit(wanted)
 
-    def delete(self, keys: Iterable[str]) -> Edited:
-        """Forget checkpoints, whole ledgers (`ledger:<table>`), entries (`ledger:<table>:<entry>`). Raises ConfigError for a key
-        that is not there."""
+    def delete(self, keys: Iterable[str], tbls: Iterable[str] = ()) -> Edited:
+        """Forget checkpoints (of `tbls` only, if there are any), whole ledgers (`ledger:<table>`), entries
+        (`ledger:<table>:<entry>`). Raises ConfigError for a key that is not there."""
         self._log.load()
-        picked = [_pick(self._log.state, key) for key in keys]
-        return self._edit(lambda state: _without(state, picked))
+        picked, mine = [_pick(self._log.state, key) for key in keys], sorted(set(tbls))
+        if mine and any(key.startswith(LEDGER) for key, _ in picked):
+            raise ConfigError("a ledger has no value a table", hint="leave out --tbl, or name checkpoints only")
+
+        def wanted(state: State) -> Change:
+            _check_tables(state, mine)
+            if not mine:
+                return _without(state, picked)
+            forget = {key: mine for key, _ in picked if seen(state.values(key), mine)}
+            return Change(checkpoints=Checkpoints(forget=forget))
+
+        return self._edit(wanted)
 
     def delete_all(self) -> Edited:
         """Forget everything: the next run reads its source in full."""
@@ -134,9 +148,8 @@ class Editor:
         return Edited(slot, self._note.who, self._note.why, turns)
 
     def _mirror(self, turns: list[Turn], state: State) -> None:
-        kept = {t.key: state.checkpoints.get(t.key) for t in turns if not t.key.startswith(LEDGER)}
-        shown = {k: v and {"key": k, "value": v.value, "tbls": v.tbls} for k, v in kept.items()}
-        write_mirrors(self._store, self._home, {}, shown)
+        keys = [t.key for t in turns if not t.key.startswith(LEDGER)]
+        write_mirrors(self._store, self._home, {}, {k: mirror(k, state.values(k)) for k in keys})
 
 
 def parse_value(text: str) -> Any:
@@ -184,6 +197,27 @@ def _pick(state: State, key: str) -> tuple[str, str | None]:
     raise ConfigError(f"there is no checkpoint {key!r}", hint=did_you_mean(key, known, else_list="checkpoints"))
 
 
+def _check_tables(state: State, tbls: Iterable[str]) -> None:
+    """Raises ConfigError for a table that nothing is known of."""
+    known = {*state.totals, *state.tables, *(t for k in state.checkpoints for v in state.values(k) for t in v.tbls)}
+    for tbl in tbls:
+        if tbl not in known:
+            raise ConfigError(f"there is no table {tbl!r}", hint=did_you_mean(tbl, known, else_list="tables"))
+
+
+def _for_all(values: Values, value: Any) -> Values:
+    """One value for all tables that have one, and for those that have none if there was one for them."""
+    own = sorted(t for v in values for t in v.tbls)
+    found = [CheckpointValue(value=value, tbls=own)] if own else []
+    return found if own and all(v.tbls for v in values) else [*found, CheckpointValue(value=value)]
+
+
+def _stand_at(values: Values, tbls: Iterable[str], value: Any) -> bool:
+    """Whether each of the tables has this value of its own."""
+    own = {t: v.value for v in values for t in v.tbls}
+    return all(t in own and same(own[t], value) for t in tbls)
+
+
 def _without(state: State, picked: Iterable[tuple[str, str | None]]) -> Change:
     gone: list[str] = []
     ledgers: dict[str, list[str]] = {}
@@ -199,8 +233,8 @@ def _without(state: State, picked: Iterable[tuple[str, str | None]]) -> Change:
 
 def _towards(state: State, then: State) -> Change:
     """What makes the memory of `state` that of `then`."""
-    put = {k: v for k, v in then.checkpoints.items() if state.checkpoints.get(k) != v}
-    gone = [k for k in state.checkpoints if k not in then.checkpoints]
+    keys = dict.fromkeys([*then.checkpoints, *state.checkpoints])
+    checkpoints = joined(towards(k, state.values(k), then.values(k)) for k in keys)
     ledgers = {}
     for name in sorted({*state.ledgers, *then.ledgers}):
         have, want = dict(state.ledgers.get(name, NOTHING)), dict(then.ledgers.get(name, NOTHING))
@@ -209,13 +243,12 @@ def _towards(state: State, then: State) -> Change:
         )
         if change != LedgerChange():
             ledgers[name] = change
-    return Change(checkpoints=Checkpoints(set=put, delete=gone), ledgers=ledgers)
+    return Change(checkpoints=checkpoints, ledgers=ledgers)
 
 
 def _appended_again(state: State, then: State, change: Change) -> list[str]:
     """Tables without a key whose rows would come a second time, as far as the log knows what they are made of."""
-    both = [(state.checkpoints.get(k), then.checkpoints.get(k)) for k in (*change.checkpoints.set, *change.checkpoints.delete)]
-    fed = [v.tbls for pair in both for v in pair if v is not None]
+    fed = [v.tbls for k in keys_of(change.checkpoints) for s in (state, then) for v in s.values(k)]
     tables = {t for tbls in fed for t in tbls} | set(change.ledgers)
     if any(not tbls for tbls in fed):
         tables |= set(state.totals)  # nobody knows what a hook's checkpoint feeds
@@ -226,9 +259,9 @@ def _appended_again(state: State, then: State, change: Change) -> list[str]:
 def _turns(before: State, after: State) -> list[Turn]:
     turns = []
     for key in sorted({*before.checkpoints, *after.checkpoints}):
-        old, new = before.checkpoints.get(key), after.checkpoints.get(key)
+        old, new = before.values(key), after.values(key)
         if old != new:
-            turns.append(Turn(key, old and old.value, new and new.value))
+            turns.append(Turn(key, shown(old), shown(new)))
     for name in sorted({*before.ledgers, *after.ledgers}):
         was, now = before.ledgers.get(name, NOTHING), after.ledgers.get(name, NOTHING)
         if was is not now and was != now:

@@ -51,7 +51,7 @@ class Flow:
         self._s = services
         self._task = task
         self._part = part
-        self._overlay = Overlay(lambda: services.log.state, services.outside.overlay)
+        self._overlay = Overlay(lambda: services.log.state, services.outside.overlay, part.fed)
         self._due = Due()
         self._said: dict[str, list[dict[str, Any]]] = {}  # by root: what its source said of what it has read
         self._halt = Halt(services.batch.check, services.stop.nudges)
@@ -59,7 +59,7 @@ class Flow:
         self._publishing = False
         self._last_commit = services.clock.monotonic()
         self.pipes = {t.name: Pipe(t.tbl, services, t.kept) for t in part.tables}
-        self._telling = Telling(services, task, self.pipes, self.pipes[part.name])
+        self._telling = Telling(services, task, self.pipes, self.pipes[part.roots[0].name])
         self._bounds = Bounds(services.settings, self.pipes, part)
         self._meets = {t.name: FanIn(self.pipes[t.name], self._halt, t.flowing) for t in part.tables if t.is_fan_in}
         self._roots = {t.name: self._into(t.name) for t in part.roots}
@@ -183,6 +183,7 @@ class Flow:
             self._said[self._name], self._due.said = [*self._said.get(self._name, ()), *self._due.said], []
         if len(self._roots) > 1:
             self._end_unit()
+            self._unmarked = False
 
     def _first(self, items: Iterator[object], ctx: RunContext) -> object:
         """The first item, before pyarrow is loaded for it."""
@@ -348,7 +349,7 @@ class Flow:
         published = {n: self.pipes[n].published() for n in files if complete or brought}
         return Change(
             files=[f for found in files.values() for f in found],
-            checkpoints=self._due.checkpoints(state.checkpoints, files),
+            checkpoints=self._due.checkpoints(state, self._part.fed),
             ledgers=self._due.ledgers(state.ledgers),
             ack_pending=self._due.acks(),
             tables={n: tbl for n, tbl in published.items() if tbl != state.tables.get(n)},

@@ -64,11 +64,12 @@ class Part(msgspec.Struct, frozen=True):
 
     roots: tuple[Table, ...]
     tables: tuple[Table, ...]
+    called: str = ""
 
     @property
     def name(self) -> str:
-        """The task is called by the first table that is read."""
-        return self.roots[0].name
+        """What the task is called: the first table that is read, also where the part was taken apart."""
+        return self.called or self.roots[0].name
 
     @property
     def fed(self) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def _into(services: Services, upstream: Upstream, name: str) -> list[str]:
 def _read_plan(services: Services, tbl: Tbl) -> list[str]:
     state = services.log.state
     said = [*tbl.describe_keys(), *tbl.describe_shape()]
-    said += [f"checkpoint {k} = {v.value!r}" for k, v in state.checkpoints.items() if tbl.name in v.tbls]
+    said += [f"checkpoint {k} = {v.value!r}" for k in state.checkpoints for v in state.values(k) if tbl.name in v.tbls]
     if (entries := len(state.ledgers.get(tbl.name, {}))) > 0:
         said.append(f"{entries:,} entries in its ledger")
     totals = state.totals.get(tbl.name)

@@ -42,6 +42,7 @@ from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
 from anchovies.store import heads
 from anchovies.store.base import Store
+from anchovies.store.checkpoints import keys_of, mirror
 from anchovies.store.keys import Home
 from anchovies.store.lease import Remembered
 from anchovies.store.log import Log
@@ -310,8 +311,7 @@ class SessionRun:
     def _committed(self, record: Record) -> None:
         tables, checkpoints = self._dirty
         tables.update(record.change.tables)
-        checkpoints.update({k: {"key": k, "value": v.value, "tbls": v.tbls} for k, v in record.change.checkpoints.set.items()})
-        checkpoints.update(dict.fromkeys(record.change.checkpoints.delete))
+        checkpoints.update({k: mirror(k, self.log.state.values(k)) for k in keys_of(record.change.checkpoints)})
 
     def _mirror(self) -> None:
         """Readable copies of what was committed since the last time."""

@@ -24,7 +24,9 @@ from anchovies.engine.feeds import (
     place_of,
 )
 from anchovies.engine.flow import Flow
-from anchovies.engine.graph import Part
+from anchovies.engine.graph import Graph, Part
+from anchovies.engine.groups import differing, parts_of
+from anchovies.engine.outcome import add_up
 from anchovies.engine.polls import Polls, Quiet
 from anchovies.engine.registered import Registration
 from anchovies.engine.services import Services
@@ -71,21 +73,31 @@ class DownloadWork:
                 self._warn(root.tbl)
         if mine:
             splits.begin(s)
-        run.tables([self._job(part) for part in mine])
+        run.tables([self._job(part, plan) for part in mine])
 
-    def _job(self, part: Part) -> TableJob:
+    def _job(self, part: Part, plan: Graph) -> TableJob:
         may_fail = all(root.tbl.allow_failure for root in part.roots)
         also = tuple(t.name for t in part.tables if t.picked and t.name != part.name)
-        return TableJob(part.name, lambda task: self._flow(task, part), may_fail, also)
+        return TableJob(part.name, lambda task: self._flows(task, part, plan), may_fail, also)
 
-    def _flow(self, task: RunTask, part: Part) -> list[TableResult]:
-        flow = Flow(self._s, task, part)
-        try:
-            flow.run()
-        except BaseException as e:
-            e.anchovies_results = flow.results()  # type: ignore[attr-defined]
-            raise
-        return flow.results()
+    def _flows(self, task: RunTask, part: Part, plan: Graph) -> list[TableResult]:
+        """One flow, or, where tables of the part stand at different checkpoint values, one for each of these."""
+        state, results = self._s.log.state, list[TableResult]()
+        parts = parts_of(part, self._s.routes, plan, state)
+        if len(parts) > 1:
+            which = "; ".join(", ".join(p.fed) for p in parts)
+            keys = ", ".join(differing(part, state))
+            message = f"{part.name} is read {len(parts)} times, because its tables stand at different values of {keys}: {which}"
+            self._s.tell("warning", part.name, message=message)
+        for one in parts:
+            flow = Flow(self._s, task, one)
+            try:
+                flow.run()
+            except BaseException as e:
+                e.anchovies_results = add_up(results, flow.results())  # type: ignore[attr-defined]
+                raise
+            results = add_up(results, flow.results())
+        return results
 
     def _warn_of_vanished(self, there: Mapping[str, Tbl]) -> None:
         for name in vanished(self._s.operator, there, self._s.log.state.tables):
@@ -97,8 +109,9 @@ class DownloadWork:
     def _warn(self, tbl: Tbl) -> None:
         """A table that has been kept before, and will be kept again in full."""
         s = self._s
-        done = s.log.state.totals.get(tbl.name)
-        marked = any(tbl.name in v.tbls for v in s.log.state.checkpoints.values()) or tbl.name in s.log.state.ledgers
+        state = s.log.state
+        done = state.totals.get(tbl.name)
+        marked = any(tbl.name in v.tbls for k in state.checkpoints for v in state.values(k)) or tbl.name in state.ledgers
         if done is not None and done.rows and not marked and not (tbl.unique_by or tbl.set_by or tbl.write):
             s.tell(
                 "warning",

@@ -46,8 +46,13 @@ class CheckpointValue(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Checkpoints(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Changes of checkpoint values by key. `set`: for the tables of the value; without tables for all. `delete`: for all.
+    `behind`: older values of other tables, put behind the one that `set` sets. `forget`: the tables that have none any more."""
+
     set: dict[str, CheckpointValue] = {}
     delete: list[str] = []
+    behind: dict[str, list[CheckpointValue]] = {}
+    forget: dict[str, list[str]] = {}
 
 
 class LedgerChange(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,8 +9,9 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from anchovies.core.errors import CorruptDatastore, FatalError, HistoryDiverged
+from anchovies.store.checkpoints import Values, after, keys_of
 from anchovies.store.ledgers import NOTHING, Ledger
-from anchovies.store.record import FORMAT, Change, CheckpointValue, LedgerChange, Loaded, Record
+from anchovies.store.record import FORMAT, Change, Checkpoints, CheckpointValue, LedgerChange, Loaded, Record
 
 DIVERGED = "the datastore was restored, copied or edited by hand: bring back the newer log, or start under a new id"
 _NEWER = "a newer anchovies wrote it: update this one"
@@ -29,8 +30,9 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """The fold of slots 1..`slot`. `cid` is that of `slot`, `seq` the least that the next record may have.
 
-    `checkpoints` by key, `ledgers` by name, `tables` (metadata) and `totals` by table name. `retired`: the slot up to which the
-    data files of a table were given up; `resets`: the slots of `reset` records. An empty log is `State()`.
+    `checkpoints`: the newest value by key; `behind`: older ones, of tables for which it was not set. `ledgers` by name, `tables`
+    (metadata) and `totals` by table name. `retired`: the slot up to which the data files of a table were given up; `resets`: the
+    slots of `reset` records. An empty log is `State()`.
     """
 
     v: int = FORMAT
@@ -51,6 +53,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     retired: dict[str, int] = {}
     resets: list[int] = []
     acks: dict[str, list[str]] | UnsetType = UNSET  # `ack_pending` of all lanes but 0; not there for a log that never had one
+    behind: dict[str, list[CheckpointValue]] | UnsetType = UNSET  # not there where no key has any
+
+    def values(self, key: str) -> Values:
+        """Every value of a checkpoint key, the newest first: see `store/checkpoints.py`."""
+        return [self.checkpoints[key], *(self.behind or {}).get(key, ())] if key in self.checkpoints else []
 
     def pending(self, lane: int) -> list[str]:
         """The tokens that a session of `lane` committed, and that are not acknowledged yet."""
@@ -76,6 +83,7 @@ def fold(state: State, record: Record) -> State:
     change = record.change
     opened = record.kind == "open"
     reset = record.kind == "reset"
+    checkpoints, behind = _checkpoints(state, change.checkpoints)
     new_floor = reset or (opened and record.workers != state.workers)
     ours, others = _acks(state, record)
     return replace(
@@ -88,7 +96,8 @@ def fold(state: State, record: Record) -> State:
         workers=record.workers if opened else state.workers,
         floor=max(state.floor, record.epoch) if new_floor else state.floor,
         lanes={**state.lanes, str(record.lane): record.epoch} if opened else state.lanes,
-        checkpoints=_checkpoints(state.checkpoints, change),
+        checkpoints=checkpoints,
+        behind=behind,
         ledgers=_ledgers(state.ledgers, change.ledgers),
         tables={**state.tables, **change.tables} if change.tables else state.tables,
         totals=_totals(state.totals, change, record.slot),
@@ -125,11 +134,16 @@ def _epoch_fits(state: State, record: Record) -> bool:
     return record.epoch > (state.epoch(record.lane) if record.workers == state.workers else state.top_epoch)
 
 
-def _checkpoints(old: dict[str, CheckpointValue], change: Change) -> dict[str, CheckpointValue]:
-    if not change.checkpoints.set and not change.checkpoints.delete:
-        return old
-    kept = {k: v for k, v in old.items() if k not in set(change.checkpoints.delete)}
-    return {**kept, **change.checkpoints.set}
+def _checkpoints(
+    state: State, change: Checkpoints
+) -> tuple[dict[str, CheckpointValue], dict[str, list[CheckpointValue]] | UnsetType]:
+    """`checkpoints` and `behind` after a change."""
+    if not (keys := keys_of(change)):
+        return state.checkpoints, state.behind
+    every = {key: after(state.values(key), key, change) for key in keys}
+    newest = state.checkpoints | {k: v[0] for k, v in every.items() if v}
+    behind = (state.behind or {}) | {k: list(v[1:]) for k, v in every.items()}
+    return {k: v for k, v in newest.items() if every.get(k, True)}, {k: v for k, v in behind.items() if v} or UNSET
 
 
 def _ledgers(old: dict[str, Ledger], changes: dict[str, LedgerChange]) -> dict[str, Ledger]:
@@ -182,4 +196,4 @@ def _loads(old: list[Loaded], new: list[Loaded]) -> list[Loaded]:
 
 def touched(change: Change) -> frozenset[str]:
     """The checkpoint keys that `change` sets or deletes; `ledger:<name>` for ledgers."""
-    return frozenset([*change.checkpoints.set, *change.checkpoints.delete, *(f"ledger:{name}" for name in change.ledgers)])
+    return frozenset([*keys_of(change.checkpoints), *(f"ledger:{name}" for name in change.ledgers)])

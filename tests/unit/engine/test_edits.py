@@ -13,7 +13,7 @@ from anchovies.core.errors import ConfigError
 from anchovies.engine.edits import Editor, parse_value, who_edits
 from anchovies.sdk import Downloader, context, source
 from anchovies.store.keys import Home
-from anchovies.store.record import Note
+from anchovies.store.record import Change, Checkpoints, CheckpointValue, Note
 
 from .conftest import USER, Place
 
@@ -194,3 +194,28 @@ def test_a_running_session_that_does_not_depend_on_it_goes_on(place: Place) -> N
 
 def test_who() -> None:
     assert who_edits({"LOGNAME": "ann"}).startswith("ann@")
+
+
+def test_edits_where_a_hook_and_a_table_have_set_a_key(place: Place) -> None:
+    def values() -> dict[str, Any]:
+        return {",".join(v.tbls): v.value for v in place.state().values("last")}
+
+    place.run(Counts)
+    assert editor(place).set("new", "1").turns[0].now == 1
+    assert place.state().values("new")[0].tbls == []
+    log = editor(place)._log
+    log.load()
+    everybody = Checkpoints(delete=["last"], set={"last": CheckpointValue(3)})
+    log.edit(Change(checkpoints=everybody, note=Note(who="me", why="test")))
+    place.run(Counts)
+    assert values() == {"t": 13, "": 3}
+    slot = place.state().slot
+    editor(place).set("last", "5")
+    assert values() == {"t": 5, "": 5}
+    assert editor(place).set("last", "5").slot is None
+    editor(place).rewind(slot, rows_again=True)
+    assert values() == {"t": 13, "": 3}
+    editor(place).delete(["last"], ["t"])
+    assert values() == {}
+    with pytest.raises(ConfigError, match="a ledger has no value a table"):
+        editor(place).delete(["ledger:t"], ["t"])
