@@ -79,7 +79,7 @@ def run(operator: str | type, /, **settings: Any) -> SessionResult:
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         raise ConfigError(f"{operator!r} is no operator", hint="give a subclass of anchovies.sdk.Downloader or Uploader")
     listener: Listener = settings.pop("listener", silent)
-    env = {**read_environment(), **_variables(settings.pop("cnxns", {}))}
+    env = {**read_environment(), **connection_variables(settings.pop("cnxns", {}))}
     tbls = settings.pop("tbls", None)
 
     def read() -> tuple[Settings, Config]:
@@ -97,7 +97,7 @@ def run(operator: str | type, /, **settings: Any) -> SessionResult:
     raise error or AnchovyError(result.err_msg or result.status, hint=result.hint)
 
 
-def _variables(cnxns: Mapping[str, Any]) -> dict[str, str]:
+def connection_variables(cnxns: Mapping[str, Any]) -> dict[str, str]:
     """`cnxns={'default': {'uri': …}, 'db': {'url': …}}` as the variables that say the same."""
     out = {}
     for name, attrs in cnxns.items():
