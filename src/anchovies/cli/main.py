@@ -15,6 +15,7 @@ from anchovies.core.suggest import did_you_mean, nearest
 #: command → (module, function, one line of help); a module with dots is not one of ours here but brings its own command
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "start": ("start", "start", "Run one anchovy."),
+    "init": ("init", "init", "Write a config.yaml, or a plugin with its test."),
     "demo": ("demo", "demo", "See the whole road in seconds, offline."),
     "preview": ("look", "preview", "Show the first rows of each table; stores nothing."),
     "plan": ("look", "plan", "Say what the next run would do; stores nothing."),
@@ -31,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "completion": ("completion", "completion", "Print the script that completes commands in a shell."),
 }
 ALIASES = {"run": "start", "connector": "plugin"}
-LATER = ("init", "sql", "school")
+LATER = ("sql", "school")
 
 
 class Commands(click.Group):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anchovies.core.config import Config, config_from
-from anchovies.core.env import read_environment
 from anchovies.core.registry import resolve_operator
 from anchovies.core.schema import batch_to_rows
 from anchovies.core.secret import Secret
@@ -99,7 +98,8 @@ class Trial:
         self.home = Home(USER, id)
 
     def env(self) -> dict[str, str]:
-        return {**read_environment(), **connection_variables(self.subject.cnxns)}
+        """What the subject says, and nothing of whoever runs the test."""
+        return connection_variables(self.subject.cnxns)
 
     def settled(self, **more: object) -> tuple[Settings, Config, dict[str, str]]:
         """The settings, the configuration and the environment of a run."""
