@@ -272,7 +272,8 @@ def _unlike(said: dict[str, Any], kept: int) -> str | None:
 
 def has_log(store: Store, home: Home) -> bool:
     """Whether anything was ever committed there: the lease of runs that kept nothing is no log."""
-    return any(e.key not in (home.lease, home.lock) for e in store.list(f"{home.root}/$log/"))
+    beside = tuple(key.removesuffix(".json") for key in (home.lease, home.lock))  # one for each worker
+    return any(not e.key.startswith(beside) for e in store.list(f"{home.root}/$log/"))
 
 
 def homes(store: Store, user: str) -> Iterator[Home]:
