@@ -48,7 +48,14 @@ class RetryableError(AnchovyError):
     """The same call may succeed when it is made again.
 
     `patient=True`: as often as the deadline allows, because somebody else has what we need and will give it back.
+    `retry_after=30`: not before so many seconds have passed, because they said so. A source that raises it is called again, from
+    what it has set so far in this batch.
     """
+
+    @property
+    def retry_after(self) -> float:
+        said = self.where.get("retry_after", 0)
+        return max(0.0, float(said)) if isinstance(said, int | float) else 0.0
 
     @property
     def patient(self) -> bool:

@@ -45,11 +45,15 @@ class Retry(msgspec.Struct, frozen=True):
 
     def again(self, tried: int) -> bool:
         """After failure number `tried` (from 1): pause and say True, or say False when no attempt, or no time, is left."""
-        if tried >= self.attempts:
-            return False
-        pause = self.ids.jitter() * min(self.cap, self.base * 2.0**tried)
-        left = self.left()
-        if left is not None and pause >= left:
+        if (pause := self.pause(tried)) is None:
             return False
         self.clock.sleep(pause)
         return True
+
+    def pause(self, tried: int, least: float = 0.0) -> float | None:
+        """Seconds to wait after failure number `tried`, `least` and more; None when no attempt, or no time, is left."""
+        if tried >= self.attempts:
+            return None
+        pause = least + self.ids.jitter() * min(self.cap, self.base * 2.0**tried)
+        left = self.left()
+        return None if left is not None and pause >= left else pause

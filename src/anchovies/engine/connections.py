@@ -74,7 +74,8 @@ class Connections(Mapping[str, Any]):
                 made.ensure_open()
                 fault("connection.open.after", RetryableError)
                 return
-            except RetryableError:
+            except RetryableError as e:
+                e.where.setdefault("tries", attempt)  # whoever asked for it need not ask again
                 if attempt == TRIES or self._stop.wait(self._jitter() * 0.25 * 2**attempt):
                     raise
 

@@ -97,6 +97,11 @@ class Overlay:
                 self.keys.add(f"ledger:{action.name}")
                 self._ledgers[action.name, action.key] = action
 
+    def values(self) -> tuple[dict[str, SetCheckpoint], int]:
+        """What was set by now, to be compared with what was set before: checkpoints, and how many entries of ledgers."""
+        with self._lock:
+            return dict(self._checkpoints), len(self._ledgers)
+
     def clear(self) -> None:
         """What was set is committed, or never will be."""
         with self._lock:

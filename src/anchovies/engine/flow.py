@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from anchovies.core.errors import FatalError, SourceError
+from anchovies.core.errors import FatalError, RetryableError, SourceError
 from anchovies.core.faultpoint import fault
 from anchovies.engine import splits
 from anchovies.engine.actions import DiscardUnit, Due, Rejected
+from anchovies.engine.again import Again
 from anchovies.engine.bounds import Bounds
 from anchovies.engine.calls import call, close, rows_of
 from anchovies.engine.context import Overlay, RunContext, RunTask
@@ -85,17 +86,8 @@ class Flow:
 
     def _context(self) -> RunContext:
         s = self._s
-        return RunContext(
-            s.session,
-            s.batch,
-            self._task,
-            s.connections,
-            self._overlay,
-            Pending(),
-            self._telling.say,
-            bool(s.routes.acks),
-            s.parts,
-        )
+        mine = (self._overlay, Pending(), self._telling.say, bool(s.routes.acks), s.parts)
+        return RunContext(s.session, s.batch, self._task, s.connections, *mine)
 
     def _given(self, ctx: RunContext, **marks: str | None) -> dict[str, Any]:
         """What every method of the flow is handed, beside its own table and stream. `source`: the methods that made the rows,
@@ -159,7 +151,18 @@ class Flow:
         return self._bounds.is_over or (most is not None and self.root.result.rows >= most)
 
     def _read(self, method: str, beside: dict[str, Any]) -> None:
-        """One source, from its first row to its last. `beside`: what it is given of its own."""
+        """One source; again, from what it has set, where it asks for that. `beside`: what it is given of its own."""
+        self._again = Again(self._s, self._task, self._halt, self._overlay, self._telling.say, self.root)
+        while True:
+            try:
+                return self._read_once(method, beside)
+            except RetryableError as e:
+                self._again.pause(e, passed_on=self._unmarked)
+            self._again.drop(self._consumers)
+            if self._due.acks():
+                self._commit()  # or what is acknowledged later would come once more
+
+    def _read_once(self, method: str, beside: dict[str, Any]) -> None:
         ctx = self._context()
         ctx.rejects = self.root.reading["rejecting"]
         with entered(ctx):
@@ -188,7 +191,7 @@ class Flow:
     def _first(self, items: Iterator[object], ctx: RunContext) -> object:
         """The first item, before pyarrow is loaded for it."""
         try:
-            with self._s.stop.nudges:
+            with self._s.stop.nudges, self._again:
                 fault("source.first.before", SourceError)
                 return next(items, _END)
         except Exception:
@@ -208,7 +211,7 @@ class Flow:
     def _items(self, method: str, ctx: RunContext, beside: dict[str, Any]) -> Iterator[object]:
         tbl = self.root.yielded
         given = {**self._given(ctx, source=method, sink=None), "tbl": tbl, "table": tbl.name, "stream": None, **beside}
-        with self._s.stop.nudges:
+        with self._s.stop.nudges, self._again:
             items = call(getattr(self._s.operator, method), given)
         return rows_of(items, method)
 
@@ -230,7 +233,7 @@ class Flow:
             pieces.close()
 
     def _next(self, pieces: Iterator[Piece]) -> Piece | None:
-        with self._s.stop.nudges:
+        with self._s.stop.nudges, self._again:
             self._halt.check()  # in here: a sink that fails from now on nudges us
             fault("source.next.before", SourceError)
             return next(pieces, None)
@@ -252,8 +255,7 @@ class Flow:
             if self._commit_is_due():
                 self._commit()
         if batch is not None and last < batch.num_rows:
-            self._top.take(batch.slice(last) if last else batch)
-            self._unmarked = bool(self._consumers)
+            self._take_open(batch.slice(last) if last else batch)
 
     def _take_units(self, batch: pa.RecordBatch, marks: tuple[int, ...]) -> None:
         """Rows, and where units end in them. Where rows meet, nobody may be more than a unit ahead."""
@@ -277,6 +279,7 @@ class Flow:
                     self._discard()
                 elif isinstance(action, Rejected):
                     self._top.reject(action)
+                    self._unmarked = bool(self._consumers)
                 else:
                     self._end_unit()
                     self._due.add([action])

@@ -32,7 +32,7 @@ class Pipe:
         self.tbl = tbl
         self.kept = kept
         self.result = TableResult(tbl=tbl.name)
-        self.size = 0  # bytes in memory of all rows so far
+        self.size = self._whole_size = 0  # bytes in memory of all rows so far; up to the last mark
         self.consumers: list[Any] = []
         self._s = services
         self._types = services.known_types(tbl)
@@ -104,7 +104,7 @@ class Pipe:
             with self._turn:
                 self._writer.add(batch, marks)
         if marks:
-            self._whole = self.result.rows - batch.num_rows + marks[-1]
+            self._whole, self._whole_size = self.result.rows - batch.num_rows + marks[-1], self.size
         for consumer in self.consumers:
             done = 0
             for mark in marks if consumer.streaming else ():
@@ -139,7 +139,12 @@ class Pipe:
         if self._rejects is not None:
             with self._turn:
                 self._rejects.mark()
-        self._whole = self.result.rows
+        self._whole, self._whole_size = self.result.rows, self.size
+
+    @property
+    def whole_rows(self) -> int:
+        """Rows of whole units, committed or not."""
+        return self._whole
 
     def due_rows(self) -> int:
         """Rows of whole units since the last commit."""
@@ -167,10 +172,13 @@ class Pipe:
         self._s.tell("warning", self.tbl.name, message=message)
 
     def discard(self) -> int:
-        """Drop the open unit; returns its rows, rejects among them (0 where nothing is kept)."""
+        """Drop the open unit; returns its rows, rejects among them."""
         with self._turn:
-            parts = [p for p in (self._writer, self._rejects) if p is not None]
-            return sum(int(p.discard()) for p in parts)
+            for part in (self._writer, self._rejects):
+                if part is not None:
+                    part.discard()
+        self.size = self._whole_size
+        return self.result.rows - self._whole
 
     # publishing
 
