@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from anchovies.testing.downloader import DownloaderSuite
+from anchovies.testing.servers import SftpServer, asyncssh_server
 from anchovies.testing.trial import Subject
+
+PASSWORD = "sesame-of-the-test"
 
 
 def write(path: Path, first: int, rows: int = 4) -> None:
@@ -33,3 +38,25 @@ class TestFiles(DownloaderSuite):
             grow=lambda: write(folder / "d.csv", 90),
             spoil=lambda: spoiled(folder / "b.csv"),
         )
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, SftpServer]]:
+    """A folder, and an SFTP server whose `/` it is."""
+    root = tmp_path_factory.mktemp("served")
+    with asyncssh_server(root, "user", PASSWORD) as server:
+        yield root, server
+
+
+class TestSftp(TestFiles):
+    @pytest.fixture(autouse=True)
+    def _server(self, served: tuple[Path, SftpServer]) -> None:
+        self.root, self.server = served
+
+    def make(self, folder: Path) -> Subject:
+        inside = self.root / f"{folder.parent.name}-{folder.name}"  # `folder` is not where the server looks
+        inside.mkdir()
+        made = super().make(inside)
+        made.operator = "sftp.CsvDownloader"
+        made.cnxns = {"default": {"uri": self.server.uri(PASSWORD, f"/{inside.name}"), "host_key": self.server.fingerprint}}
+        return made

@@ -52,7 +52,7 @@ def _all(as_json: bool) -> None:
 def _adds(p: PluginInfo) -> str:
     """Operators as they are typed, datastores as their addresses begin, buffers."""
     names = [*(f"{p.name}.{o}" for o in p.operators), *(f"{s}://" for s in p.datastores)]
-    return ", ".join([*names, *(f"buffer {b}" for b in p.buffers)])
+    return ", ".join([*names, *(f"buffer {p.name}.{b}" for b in p.buffers)])
 
 
 def _state(p: PluginInfo) -> str:
@@ -110,10 +110,10 @@ def _about(attribute: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _rest(p: PluginInfo) -> None:
-    rest = {"datastore": [f"{s}://…" for s in p.datastores], "buffer": list(p.buffers)}
+    rest = {"datastore": [f"{s}://…" for s in p.datastores], "buffer": [f"{p.name}.{b}" for b in p.buffers]}
     for kind, names in rest.items():
         for name in names:
-            _title(kind, name, p.texts.get(name, ""))
+            _title(kind, name, p.texts.get(name.rpartition(".")[2], ""))
     if p.commands:
         say.out()
         for name in p.commands:

@@ -56,6 +56,8 @@ def _found(text: str, what: str, ours: Mapping[str, str], folder: str) -> Any:
         return _member(_import(module, text, what=what), cls, text)
     head, _, rest = text.partition(".")
     if rest and not text.endswith(".py") and (info := find_plugin(head)) is not None:
+        if what == "data buffer" and rest in info.buffers:
+            return load_member(info, info.buffers[rest])
         _refuse_missing(info)
         return _member(_import(info.module, text, info, what), rest, text)
     module, _, cls = text.rpartition(".")

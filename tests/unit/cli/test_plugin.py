@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,10 @@ class Typed:
     def plugin(self, name: str, text: str) -> None:
         (self.folder / f"anchovies/plugins/{name}.py").write_text(text)
 
-    def __call__(self, *args: str, path: Path | None = None) -> tuple[int, str, str]:
+    def __call__(self, *args: str, path: Path | None = None, command: Sequence[str] = ("plugin",)) -> tuple[int, str, str]:
         env = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
         code = "import sys; from anchovies.cli.main import main; main(sys.argv[1:])"
-        full = [sys.executable, "-P", "-c", code, "plugin", *args]
+        full = [sys.executable, "-P", "-c", code, *command, *args]
         done = subprocess.run(full, cwd=self.folder, env=env, capture_output=True, text=True, timeout=60)
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
@@ -87,11 +88,11 @@ def test_a_missing_driver_is_answered_with_the_line_that_installs_it(typed: Type
     code, out, _ = typed("fish")
     assert code == 0
     assert "It needs no_such_driver, which is not installed: pip install 'anchovies[fish]'" in out
-    for said in ("operator fish.Fish  catches fish", "connection Sea  the sea", "datastore sea://…", "buffer tin"):
+    for said in ("operator fish.Fish  catches fish", "connection Sea  the sea", "datastore sea://…", "buffer fish.tin"):
         assert said in out
     assert typed.json("fish")["missing"] == ["no_such_driver"]
     listed = next(x for x in typed()[1].splitlines() if x.startswith("fish"))
-    assert listed.endswith("pip install 'anchovies[fish]'") and "fish.Fish, sea://, buffer tin" in listed
+    assert listed.endswith("pip install 'anchovies[fish]'") and "fish.Fish, sea://, buffer fish.tin" in listed
 
 
 def test_what_lacks_a_driver_that_it_only_wants_later_is_shown_in_full(typed: Typed) -> None:
@@ -104,6 +105,16 @@ def test_a_plugin_without_words_says_what_it_lacks(typed: Typed) -> None:
     typed.plugin("shop", SHOP.format(top="import json, no_such_driver.sub\n"))
     assert "pip install no_such_driver" in next(x for x in typed()[1].splitlines() if x.startswith("shop"))
     assert "which is not installed: pip install no_such_driver" in typed("shop")[1]
+
+
+def test_a_buffer_of_a_plugin_is_named_as_it_is_listed(typed: Typed) -> None:
+    buffer = 'PLUGIN = {"buffers": {"tin": "anchovies.store.buffers.jsonl:JsonLinesBuffer"}}'
+    typed.plugin("fish", buffer)
+    typed.plugin("shop", SHOP.format(top="").replace("    shop: ShopConnection\n", "").replace("yield {}", "yield {'n': 1}"))
+    assert "buffer fish.tin" in typed("fish")[1]
+    code, _, err = typed(command=["start", "-op", "shop.Orders", "-i", "x", "--datastore", "d", "--data-buffer-cls", "fish.tin"])
+    assert code == 0, err
+    assert list(typed.folder.rglob("d/**/data/orders/**/*.jsonl.gz"))
 
 
 @pytest.mark.parametrize(
