@@ -92,6 +92,21 @@ class DownloaderSuite:
         assert not wrong, f"two runs over equal sources: {wrong}"
         assert one.checkpoints() == two.checkpoints()
 
+    def test_tables_side_by_side_bring_the_same(self, trial: Callable[[], Trial]) -> None:
+        one, side = trial(), trial()
+        assert_ok(one.run(), "one table after the other")
+        assert_ok(side.run(threads=4, **SMALL), "four tables at once (--threads 4)")
+        wrong = difference(one.rows(), side.rows())
+        assert not wrong, f"read side by side, the rows differ: {wrong}"
+
+    def test_two_workers_bring_what_one_brings(self, trial: Callable[[], Trial]) -> None:
+        one, shared = trial(), trial()
+        assert_ok(one.run(), "one worker")
+        for number in range(2):
+            assert_ok(shared.run(workers=2, worker_num=number), f"worker {number} of 2")
+        wrong = difference(one.rows(), shared.rows())
+        assert not wrong, f"shared by two workers, the rows differ: {wrong}. Each split wants a checkpoint of its own"
+
     # when it fails
 
     def test_a_failure_at_any_yield_loses_and_doubles_nothing(self, anchovy_chaos: ChaosRuns) -> None:

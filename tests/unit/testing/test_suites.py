@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from anchovies.sdk import Connection, ConnectionMemo, Downloader, Secret, Uploader, context, sink, source
+from anchovies.sdk import Connection, ConnectionMemo, Downloader, Secret, Uploader, context, on_task, sink, source
 from anchovies.sdk.stream import Counts, Load, Position, PositionMoved
 from anchovies.testing.chaosruns import ChaosRuns
 from anchovies.testing.downloader import DownloaderSuite
@@ -89,6 +89,44 @@ class SkipsOne(Good):
         for item in self.cnxn.items(last.get(0)):
             yield item
             last.set(item["id"] + 1)
+
+
+class OneAtATime(Good):
+    """It keeps what it is at in itself, where another table finds it."""
+
+    _busy = threading.Lock()
+
+    @source("others")
+    def others(self) -> Iterator[Any]:
+        yield from self._alone()
+
+    @source("items")
+    def items(self) -> Iterator[Any]:
+        yield from self._alone()
+
+    def _alone(self) -> Iterator[Any]:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("two at once")
+        try:
+            _stray.wait(0.3)
+            yield from self.cnxn.items()
+        finally:
+            self._busy.release()
+
+
+class OneForAllSplits(Good):
+    """One checkpoint says that everything was read, whichever split it was."""
+
+    @on_task("xopen")
+    def look(self) -> None:
+        self._read = context().checkpoint("read").get(False)
+
+    @source("items", splits=["even", "odd", "none", "nothing"])
+    def items(self, split: str) -> Iterator[Any]:
+        for item in [] if self._read else self.cnxn.items():
+            if item["id"] % 2 == {"even": 0, "odd": 1}.get(split):
+                yield item
+        context().checkpoint("read").set(True)
 
 
 class MovesByItself(Good):
@@ -261,6 +299,8 @@ YIELD, KILL = "test_a_failure_at_any_yield_loses_and_doubles_nothing", "test_a_k
         (SkipsOne, "test_what_comes_later_comes_once", "read in two goes, and in one, the rows differ"),
         (MovesByItself, "test_a_second_run_keeps_nothing_new", "nothing moved, but a checkpoint did"),
         (NeverTheSame, "test_two_fresh_runs_bring_the_same", "two runs over equal sources"),
+        (OneAtATime, "test_tables_side_by_side_bring_the_same", "four tables at once (--threads 4): failed: "),
+        (OneForAllSplits, "test_two_workers_bring_what_one_brings", "shared by two workers, the rows differ"),
         (RemembersElsewhere, KILL, "after the next run"),
         (RemembersElsewhere, "test_preview_and_plan_store_nothing", "looking changed what a run brings"),
         (KeepsHalf, "test_a_source_that_breaks_off_is_taken_back", "rows of what was broken were kept"),
