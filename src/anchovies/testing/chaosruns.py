@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from anchovies.sdk.operator import Uploader
 from anchovies.store.base import Store
+from anchovies.testing.breaking import breaking
 from anchovies.testing.endings import Cut, DyingStore, When, cut_short, dying
 from anchovies.testing.faults import FaultyStore
 from anchovies.testing.trial import Outcome, Rows, Subject, Trial, difference
@@ -61,18 +62,28 @@ class ChaosRuns:
     # downloaders
 
     def yields(self, make: Make[Subject]) -> None:
-        """Let the sources fail at their first, second, … n-th yield."""
+        """Let the sources fail, or the process be killed, at their first, second, … n-th yield."""
         cut, reference = Cut(), Trial(self.world(make))
         assert_ok(reference.run(cut_short(reference.subject.cls, cut), **SMALL), "the undisturbed run")
         want = reference.rows()
         for way, nth in itertools.product(WAYS, self.places(cut.yields)):
-            self.runs += 1
-            where = f"failed {way} yield {nth} of {cut.yields}"
-            trial, mine = Trial(self.world(make)), Cut(nth, way)
-            first = trial.run(cut_short(trial.subject.cls, mine), **SMALL)
-            assert not first.ok or mine.yields < nth, f"{where}: and yet the run said that all went well"
-            assert_part(want, trial.rows(), where)
-            assert_resumes(trial, want, where)
+            for told in ("failed", "killed"):
+                self.runs += 1
+                where = f"{told} {way} yield {nth} of {cut.yields}"
+                trial = Trial(self.world(make))
+                ended = self._end_at_yield(trial, nth, way, kill=told == "killed")
+                assert ended, f"{where}: and yet the run said that all went well"
+                assert_part(want, trial.rows(), where)
+                assert_resumes(trial, want, where)
+
+    def _end_at_yield(self, trial: Trial, nth: int, way: When, *, kill: bool) -> bool:
+        """Whether the run did not end well, as it should not if it came to that yield."""
+        store = DyingStore(trial.store)
+        cut = Cut(nth, way, store.killed if kill else None)
+        with dying():
+            outcome = trial.run(cut_short(trial.subject.cls, cut), store, **SMALL)
+            return not outcome.ok or cut.yields < nth
+        return True
 
     def requests(self, make: Make[Subject]) -> None:
         """Kill the process at the first, second, … n-th request of its datastore; with `every`, let requests fail as well."""
@@ -98,19 +109,28 @@ class ChaosRuns:
     # uploaders
 
     def loads(self, make: Make[Target]) -> None:
-        """Kill an uploader at the first, second, … n-th request of its datastore."""
+        """Kill an uploader at the first, second, … n-th request of its datastore, and let its rows break off at each of them."""
         reference = Upload(self.world(make))
         counted = DyingStore(reference.store)
         assert_ok(reference.run(store=counted), "the undisturbed run")
         for way, nth in itertools.product(WAYS, self.places(counted.asked)):
             for told, store_of in self._troubles(nth, way):
-                self.runs += 1
                 upload = Upload(self.world(make))
                 with dying():
                     upload.run(store=store_of(upload.store))
-                where = f"{told} {way} request {nth} of {counted.asked}"
-                assert_ok(upload.run(), f"{where}: the run after it")
-                upload.assert_loaded(where)
+                self._right(upload, f"{told} {way} request {nth} of {counted.asked}")
+        total = sum(sum(rows.values()) for rows in reference.wanted().values())
+        for nth, kill in itertools.product(self.places(total), (False, True)):
+            upload = Upload(self.world(make))
+            store = DyingStore(upload.store)
+            with dying():
+                upload.run(breaking(upload.subject.cls, nth, store.killed if kill else None), store)
+            self._right(upload, f"{'killed' if kill else 'failed'} at row {nth} of {total}")
+
+    def _right(self, upload: Upload, where: str) -> None:
+        self.runs += 1
+        assert_ok(upload.run(), f"{where}: the run after it")
+        upload.assert_loaded(where)
 
 
 def assert_ok(outcome: Outcome, what: str) -> None:

@@ -50,6 +50,11 @@ class DyingStore(Store):
         while self._held:
             self._held.pop().release()
 
+    def killed(self) -> Killed:
+        """The process dies here and now; what this gives has to be raised."""
+        self.die()
+        return Killed()
+
     def _do(self, do: Callable[[], T]) -> T:
         with self._turn:
             self.asked += 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 FEW = 5
-SUITES = ("downloader", "uploader", "endings", "trial")
+SUITES = ("downloader", "uploader", "chaosruns", "uploads")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,9 +11,8 @@ class TestMine(UploaderSuite):
 
 from __future__ import annotations
 
-import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from anchovies.core.env import Redactor
 from anchovies.core.errors import ConfigError, RetryableError
 from anchovies.engine import look
 from anchovies.sdk.stream import Counts, Load, Position, PositionMoved
+from anchovies.testing.breaking import breaking
 from anchovies.testing.chaosruns import ChaosRuns, assert_ok
 from anchovies.testing.downloader import assert_nothing_stays_open
 from anchovies.testing.endings import replaced
@@ -76,7 +76,7 @@ class UploaderSuite:
 
     # when it fails
 
-    def test_a_kill_at_any_request_loses_and_doubles_nothing(self, anchovy_chaos: ChaosRuns) -> None:
+    def test_an_end_at_any_request_or_row_loses_and_doubles_nothing(self, anchovy_chaos: ChaosRuns) -> None:
         anchovy_chaos.loads(self.make)
 
     @pytest.mark.parametrize("nth", [1, 2, 3])
@@ -85,7 +85,7 @@ class UploaderSuite:
         u = upload()
         if not u.transactional:
             return
-        assert not u.run(_loading(u, lambda real, load: real(_Broken(load, nth)))).ok, "the rows broke off, and it said nothing"
+        assert not u.run(breaking(u.subject.cls, nth)).ok, "the rows broke off, and it said nothing"
         there = {t: rows for t, rows in u.there().items() if rows}
         assert not there, f"a load that failed left rows behind: {there}"
         assert_ok(u.run(), "the load after it")
@@ -115,7 +115,7 @@ class UploaderSuite:
         u = upload()
         if u.transactional:
             return
-        assert not u.run(_sinks(u, fail_at=2)).ok, "its sink failed, and the run said that all went well"
+        assert not u.run(breaking(u.subject.cls, 2)).ok, "its sink failed, and the run said that all went well"
         assert_ok(u.run(), "the run after it")
         u.assert_loaded("after a sink had failed in the middle")
 
@@ -150,7 +150,7 @@ class UploaderSuite:
         def runs() -> None:
             assert_ok(upload().run(), "the load")
             u = upload()
-            u.run(_loading(u, lambda real, load: real(_Broken(load, 1))) if u.transactional else _sinks(u, fail_at=1))
+            u.run(breaking(u.subject.cls, 1))
 
         assert_nothing_stays_open(runs)
 
@@ -188,71 +188,3 @@ def _twice(said: list[str]) -> Callable[[Callable[[Any], Counts], Load], Counts]
         return counts
 
     return do
-
-
-def _sinks(u: Upload, fail_at: int) -> type[Any]:
-    """The uploader, whose sinks lose their stream at a row."""
-
-    def wrap(method: Method) -> Method:
-        @functools.wraps(method)
-        def failing(*args: Any, stream: Any, **given: Any) -> Any:
-            return method(*args, stream=_Torn(stream, fail_at), **given)
-
-        return failing
-
-    return replaced(u.subject.cls, dict.fromkeys(u.subject.cls().sinks, wrap))
-
-
-class _Torn:
-    """A sink's stream that breaks off at a row."""
-
-    def __init__(self, stream: Any, nth: int) -> None:
-        self._stream, self._nth, self.tbl = stream, nth, stream.tbl
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._take(self._stream)
-
-    def batches(self) -> Iterator[Any]:
-        return self._take(b.slice(i, 1) for b in self._stream.batches() for i in range(b.num_rows))
-
-    def _take(self, rows: Any) -> Iterator[Any]:
-        for n, row in enumerate(rows, 1):
-            if n >= self._nth:
-                raise OSError("the rows broke off, because a test wants it")
-            yield row
-
-
-class _Broken:
-    """A load whose rows break off at the n-th batch of one row."""
-
-    def __init__(self, load: Load, nth: int) -> None:
-        self._load, self._left = load, nth
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._load, name)
-
-    @property
-    def files(self) -> Sequence[Any]:
-        return [_BrokenFile(f, self) for f in self._load.files]
-
-    def next(self) -> None:
-        self._left -= 1
-        if self._left < 1:
-            raise OSError("the rows broke off, because a test wants it")
-
-
-class _BrokenFile:
-    def __init__(self, file: Any, load: _Broken) -> None:
-        self._file, self._load = file, load
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def parquet_path(self) -> None:
-        return None  # so that the rows pass here
-
-    def batches(self) -> Iterator[Any]:
-        for batch in self._file.batches():
-            for i in range(batch.num_rows):
-                self._load.next()
-                yield batch.slice(i, 1)

@@ -473,6 +473,7 @@ def test_a_good_uploader_passes(check: Any, operator: type[Uploader], name: str)
     check(SuiteUp(operator), name, nth=2)
 
 
+ENDS = "test_an_end_at_any_request_or_row_loses_and_doubles_nothing"
 BREAKS = "test_a_load_that_breaks_off_changes_nothing"
 
 
@@ -483,7 +484,8 @@ BREAKS = "test_a_load_that_breaks_off_changes_nothing"
         (InPieces, BREAKS, "a load that failed left rows behind"),
         (Forgets, "test_a_lost_answer_loads_nothing_twice", "8 of 8 rows too many"),
         (Forgets, "test_a_target_that_stands_elsewhere_is_believed", "rows too many"),
-        (Forgets, KILL, "rows too many"),
+        (Forgets, ENDS, "rows too many"),
+        (InPieces, ENDS, "failed at row 2 of 8"),
         (LoadsInPlans, "test_plan_changes_nothing", "a look loaded rows"),
         (SwallowsErrors, "test_a_sink_that_fails_gets_its_rows_again", "the run said that all went well"),
         (Chatty, "test_secrets_stay_secret", "shows in: output"),
