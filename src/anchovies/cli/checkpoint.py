@@ -13,6 +13,7 @@ from anchovies.cli import say
 from anchovies.cli.options import WHO, Given, read, takes
 from anchovies.core.errors import ConfigError
 from anchovies.core.suggest import did_you_mean
+from anchovies.core.words import count
 from anchovies.store.checkpoints import mirror, seen, shown
 from anchovies.store.follow import Reader
 from anchovies.store.keys import Home
@@ -181,7 +182,7 @@ def _told(given: Given, edited: Any) -> None:
 def _side(key: str, value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:,} entries" if key.startswith(LEDGER) else _short(value)
+    return count(value, "entry", "entries") if key.startswith(LEDGER) else _short(value)
 
 
 def _changes(record: Record, key: str | None) -> list[tuple[int, str, str, Any, str]]:
@@ -204,7 +205,7 @@ def _list(given: Given) -> None:
         say.data(every | {k: {"entries": n} for k, n in ledgers.items()})
     elif state.checkpoints or ledgers:
         rows = [(k, _short(v.value), ", ".join(v.tbls)) for k in sorted(state.checkpoints) for v in state.values(k)]
-        rows += [(k, f"{n:,} entries", k.removeprefix(LEDGER)) for k, n in sorted(ledgers.items())]
+        rows += [(k, count(n, "entry", "entries"), k.removeprefix(LEDGER)) for k, n in sorted(ledgers.items())]
         say.table(rows, ("key", "value", "tables"))
     else:
         say.out("no checkpoints")

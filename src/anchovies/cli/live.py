@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from anchovies.cli import say
-from anchovies.cli.screen import count, failures, next_steps
+from anchovies.cli.screen import failures, next_steps
 from anchovies.core.clock import Clock, SystemClock
+from anchovies.core.words import count
 from anchovies.engine.events import Event
 from anchovies.sdk.result import SessionResult, TableResult
 
@@ -82,8 +83,9 @@ class Live:
     def render(self) -> Group:
         """What the screen shows right now."""
         with self._lock:
-            title, tables = self._title, list(self._tables.items())
-        self._spinner.update(text=Text(say.redactor()(title)))
+            title, every = self._title, list(self._tables.items())
+        tables, hidden = self._fitting(every)
+        self._spinner.update(text=Text(say.redactor()(f"{title}{self._together(every)}")))
         grid = Table(box=None, pad_edge=False, header_style="dim")
         for name, right in (("table", 0), ("rows", 1), ("rows/s", 1), ("MB/s", 1), ("kept", 1), ("position", 0)):
             grid.add_column(name, justify="right" if right else "left", no_wrap=True)
@@ -92,7 +94,29 @@ class Live:
             rate, speed = f"{p.rows / seconds:,.0f}", f"{p.bytes / seconds / 1e6:,.1f}" if p.bytes else ""
             style = STYLES.get(p.status, "")
             grid.add_row(Text(name, style), f"{p.rows:,}", rate, speed, f"{p.kept:,}", Text(say.redactor()(p.position), "dim"))
-        return Group(self._spinner, grid) if tables else Group(self._spinner)
+        rest = [Text(f"… and {count(hidden, 'table')} more", "dim")] if hidden else []
+        return Group(self._spinner, grid, *rest) if tables else Group(self._spinner)
+
+    def _fitting(self, every: list[tuple[str, Progress]]) -> tuple[list[tuple[str, Progress]], int]:
+        """As many as the screen is high, in their order: what runs before what failed, and that before what is done; and how many
+        are left out."""
+        room = max(3, self.console.size.height - 4)
+        if len(every) <= room:
+            return every, 0
+        rank = {"": 0, "failed": 1}
+        first = sorted(range(len(every)), key=lambda i: (rank.get(every[i][1].status, 2), -(every[i][1].ended or 0), i))[:room]
+        return [every[i] for i in sorted(first)], len(every) - room
+
+    def _together(self, every: list[tuple[str, Progress]]) -> str:
+        """`: 3 running, 12 done, 1 failed, 45,000 rows/s`, where there is more than one table."""
+        if len(every) < 2:
+            return ""
+        running = [p for _, p in every if p.ended is None]
+        failed = sum(p.status == "failed" for _, p in every)
+        numbers = ((len(running), "running"), (len(every) - len(running) - failed, "done"), (failed, "failed"))
+        rate = sum(p.rows / max(self._clock.monotonic() - p.began, 0.001) for p in running)
+        said = [f"{n} {what}" for n, what in numbers if n]
+        return f": {', '.join([*said, f'{rate:,.0f} rows/s'] if running else said)}"
 
     def conclude(self, result: SessionResult) -> None:
         if result.tables:

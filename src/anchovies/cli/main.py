@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -91,6 +92,7 @@ def main(args: list[str] | None = None) -> None:
 
 def run(args: list[str]) -> int:
     """The exit code of one command line."""
+    say.speak_json("--log-format=json" in args or ("--log-format", "json") in pairwise(args))
     try:
         code: Any = anchovy.main(args, prog_name="anchovy", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -14,6 +14,7 @@ from anchovies.cli import say
 from anchovies.cli.options import WHO, Given, read, takes
 from anchovies.core.errors import ConfigError
 from anchovies.core.suggest import did_you_mean
+from anchovies.core.words import count
 from anchovies.store.keys import Home
 from anchovies.store.open import open_store
 
@@ -86,14 +87,17 @@ def _show(given: Given, done: dict[str, Any], report: Any) -> None:
         say.out(f"  forgotten  {done['forgotten_target']}: nothing is kept for it any more")
     if "reset" in done:
         say.out(f"  reset      with commit {done['reset']}; whatever ran is fenced")
-    say.out(f"  snapshot   {'there' if report.snapshot else 'could not be written'}, {report.segments:,} segments")
+    say.out(f"  snapshot   {'there' if report.snapshot else 'could not be written'}, {count(report.segments, 'segment')}")
     for tbl, slot in sorted(report.retired.items()):
         say.out(f"  retired    {tbl}, up to commit {slot:,}")
     for tbl, why in sorted(report.held_back.items()):
         say.out(f"  kept       {tbl}: {why}")
     for holder in report.holders:
         _show_holder(given, holder)
-    say.out(f"  deleted    {report.files:,} files, {report.bytes:,} bytes" + (f"; {_left(report)}" if _left(report) else ""))
+    say.out(
+        f"  deleted    {count(report.files, 'file')}, {count(report.bytes, 'byte')}"
+        + (f"; {_left(report)}" if _left(report) else "")
+    )
 
 
 def _show_holder(given: Given, holder: Any) -> None:
@@ -109,5 +113,8 @@ def _show_holder(given: Given, holder: Any) -> None:
 
 
 def _left(report: Any) -> str:
-    parts = [(report.parts, "old parts of ledgers"), (report.swept, "half-written files of killed processes")]
-    return ", ".join(f"{n:,} {what}" for n, what in parts if n)
+    parts = [
+        (report.parts, "old part of a ledger", "old parts of ledgers"),
+        (report.swept, "half-written file of a killed process", "half-written files of killed processes"),
+    ]
+    return ", ".join(count(*part) for part in parts if part[0])

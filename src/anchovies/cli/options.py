@@ -66,6 +66,7 @@ def read(options: dict[str, Any], *, quiet: bool = False) -> Given:
     env = read_environment()
     config = load_config(options, env)
     settings = resolve(options, env, config)
+    say.speak_json(settings.log_format == "json")
     if settings.origin("data_buffer_cls") != "default":
         expect_buffer(settings.data_buffer_cls)
     if not quiet:

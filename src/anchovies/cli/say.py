@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import anchovies
+from anchovies.core.clock import SystemClock, iso
 from anchovies.core.env import Redactor
 from anchovies.core.errors import AnchovyError
 
@@ -21,6 +22,7 @@ _OURS = str(Path(anchovies.__file__ or "").parent)
 
 
 _environments: list[Mapping[str, str]] = []
+_json = [False]
 
 
 @cache
@@ -51,8 +53,22 @@ def data(value: Any) -> None:
     out(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def speak_json(on: bool) -> None:
+    """Whether errors and warnings are JSON lines, as `--log-format json` wants everything on stderr."""
+    _json[:] = [on]
+
+
+def json_line(level: str, event: str, message: str, **fields: Any) -> None:
+    """One JSON object on stderr. Fields without a value are left out; what is no plain data becomes text."""
+    line = {"timestamp": iso(SystemClock().now_us()), "level": level, "event": event, "message": message, **fields}
+    plain = {k: v for k, v in line.items() if v is not None}
+    note(json.dumps(redactor().deep(plain), ensure_ascii=False, default=str))
+
+
 def error(message: str, hint: str | None = None) -> None:
     """`error: …` and `hint: …` on stderr."""
+    if _json[-1]:
+        return json_line("error", "error", message, hint=hint)
     note(f"{click.style('error:', fg='red', bold=True)} {message}")
     if hint:
         note(f"{click.style('hint:', fg='cyan')} {hint}")
@@ -60,17 +76,23 @@ def error(message: str, hint: str | None = None) -> None:
 
 def warning(message: str) -> None:
     """`warning: …` on stderr."""
+    if _json[-1]:
+        return json_line("warning", "warning", message)
     note(f"{click.style('warning:', fg='yellow')} {message}")
 
 
 def failure(e: BaseException, *, verbose: bool) -> int:
     """Say what went wrong and return the exit code. Of errors that are not ours the author's own lines show; all if `verbose`."""
     if isinstance(e, AnchovyError):
-        if verbose:
+        if verbose and not _json[-1]:
             note("".join(traceback.format_exception(e)).rstrip())
         error(e.message, e.hint)
         return e.exit_code
-    note("".join(traceback.format_exception(e)).rstrip() if verbose else short_traceback(e))
+    trace = "".join(traceback.format_exception(e)).rstrip() if verbose else short_traceback(e)
+    if _json[-1]:
+        json_line("error", "error", f"{type(e).__name__}: {e}", traceback=trace)
+        return 1
+    note(trace)
     error(f"{type(e).__name__}: {e}", None if verbose else "-v shows the whole traceback")
     return 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Collection
 from importlib import import_module
 from typing import Any, Protocol, Self
 
@@ -12,6 +13,7 @@ import msgspec
 from anchovies.cli import say
 from anchovies.core.clock import SystemClock, iso
 from anchovies.core.settings import Settings
+from anchovies.core.words import count
 from anchovies.engine.events import Event
 from anchovies.sdk.result import SessionResult
 
@@ -28,10 +30,15 @@ class Screen(Protocol):
 
 
 def screen_for(settings: Settings) -> Screen:
-    """The screen that fits: `--json`, a terminal, or neither."""
+    """The screen that fits: JSON lines, `--json`, a terminal, or none of them."""
+    if settings.log_format == "json":
+        lines = import_module("anchovies.cli.jsonlog")
+        logged: Screen = (lines.JsonLinesAndResult if settings.json else lines.JsonLines)(settings.log_level, settings)
+        return logged
     if settings.json:
         return Json(settings.log_level)
-    if sys.stderr.isatty() and not settings.no_progress and settings.log_level in ("info", "warning"):
+    lively = not (settings.no_progress or settings.log_rows) and settings.log_level in ("info", "warning")
+    if lively and sys.stderr.isatty():
         live: Screen = import_module("anchovies.cli.live").Live(settings.log_level)
         return live
     return Lines(settings.log_level)
@@ -42,6 +49,7 @@ class Lines:
 
     def __init__(self, level: str = "info") -> None:
         self._least = LEVELS.index(level)
+        self._told: set[object] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -52,12 +60,15 @@ class Lines:
     def listen(self, event: Event) -> None:
         told = line_of(event)
         if told and LEVELS.index(told[0]) >= self._least:
-            say.note(f"{iso(SystemClock().now_us())} {told[0].upper()} {told[1]}")
+            self._told |= {event.data["err_msg"]} if event.data.get("err_msg") else set()
+            for line in told[1].splitlines() if event.kind == "rows" else (told[1],):
+                say.note(f"{iso(SystemClock().now_us())} {told[0].upper()} {line}")
             if self._least == 0 and isinstance(error := event.data.get("error"), BaseException):
                 say.note("".join(traceback.format_exception(error)).rstrip())
 
     def conclude(self, result: SessionResult) -> None:
-        for message, hint in failures(result):
+        """What failed, unless a line has told it."""
+        for message, hint in failures(result, self._told):
             say.error(message, hint)
 
 
@@ -65,7 +76,12 @@ class Json(Lines):
     """The result as JSON on stdout; warnings and errors on stderr."""
 
     def __init__(self, level: str = "info") -> None:
-        super().__init__("warning" if level == "info" else level)
+        super().__init__(self.quiet(level))
+
+    @staticmethod
+    def quiet(level: str) -> str:
+        """The level that is meant where the result tells the rest."""
+        return "warning" if level == "info" else level
 
     def conclude(self, result: SessionResult) -> None:
         say.out(msgspec.json.format(msgspec.json.encode(result), indent=2).decode())
@@ -93,11 +109,17 @@ def _loaded(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
 def _task(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
     name = f"{str(d.get('task_type', '')).lower()}{f' {tbl}' if tbl else ''}"
     if d.get("status") == "ERR":
-        return "error", f"failed {name}: {d.get('err_msg')}"
+        hint = f" (hint: {d['hint']})" if d.get("hint") else ""
+        return "error", f"failed {name}: {d.get('err_msg')}{hint}"
     level = "info" if tbl else "debug"
     rows = f" read {count(d['rows'], 'row')}, kept {d.get('kept', 0):,}" if "rows" in d else ""
     rows += f", rejected {d['rejected']:,}" if d.get("rejected") else ""
     return level, f"done {name}{rows} in {d.get('duration_ms', 0)} ms"
+
+
+def _rows(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
+    encode = msgspec.json.Encoder(enc_hook=str).encode
+    return "info", "\n".join(f"row {tbl} {encode(row).decode()}" for row in d["rows"])
 
 
 def _ended(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
@@ -115,6 +137,7 @@ _LINES = {
     "committed": _committed,
     "loaded": _loaded,
     "task_ended": _task,
+    "rows": _rows,
     "warning": lambda tbl, d: ("warning", f"{d.get('message')}"),
     "reloaded": lambda tbl, d: ("info", f"{d.get('file')} was read again: {', '.join(d.get('changed', ()))}"),
     "woken": lambda tbl, d: ("debug", f"woken by {', '.join(d.get('upstreams', ()))}"),
@@ -123,15 +146,12 @@ _LINES = {
 }
 
 
-def count(number: int, what: str) -> str:
-    """`1,234 rows`, `1 row`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def failures(result: SessionResult) -> list[tuple[str, str | None]]:
-    """(message, hint) of what failed: each table, then the session if that says something else."""
-    found = [(t.err_msg if t.tbl in t.err_msg else f"{t.tbl}: {t.err_msg}", t.hint) for t in result.tables if t.err_msg]
-    if result.err_type == "TableFailures" and found:
+def failures(result: SessionResult, told: Collection[object] = ()) -> list[tuple[str, str | None]]:
+    """(message, hint) of what failed: each table, then the session if that says something else. Not those whose message was
+    `told`."""
+    failed = [(t.tbl, t.err_msg, t.hint) for t in result.tables if t.err_msg]
+    found = [(msg if tbl in msg else f"{tbl}: {msg}", hint) for tbl, msg, hint in failed if msg not in told]
+    if result.err_type == "TableFailures" and failed:
         return found  # each has been told
     if result.err_msg and not any(result.err_msg in (t.err_msg, f"{t.tbl}: {t.err_msg}") for t in result.tables):
         found.append((result.err_msg, result.hint))

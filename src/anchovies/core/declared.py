@@ -229,9 +229,16 @@ PARTS = (
 
 OUTPUT = (
     Setting("log_level", choice("debug", "info", "warning", "error"), "how much is told", "info", flags=("--log-level",)),
+    Setting(
+        "log_format",
+        choice("text", "json"),
+        "how it is told where there is no terminal, or on one: json is one object a line",
+        "text",
+        flags=("--log-format",),
+    ),
     Setting("json", BOOL, "print the result as JSON, and nothing else on stdout", False, flags=("--json",)),
     Setting("no_progress", BOOL, "no live display, one line an event", False, flags=("--no-progress",)),
-    Setting("log_rows", BOOL, "let rows appear in logs", False, flags=("--log-rows",), later=True, harmless=(False,)),
+    Setting("log_rows", BOOL, "log the first rows of each table in a batch, as they are kept", False, flags=("--log-rows",)),
     Setting(
         "host", TEXT, "service: the address on which /healthz, /metrics and /status listen", None, "127.0.0.1", flags=("--host",)
     ),

@@ -8,13 +8,14 @@ from typing import Any, Literal
 import msgspec
 
 Kind = Literal[
-    "session_started",  # operator, anchovy, datastore, tables (names)
+    "session_started",  # session, operator, anchovy, datastore, tables (names)
     "batch_started",  # batch
     "task_started",  # task_type, tbl
     "progress",  # tbl, rows, bytes (totals of the task so far), position (text or None)
     "committed",  # tbl, rows, bytes, slot
     "loaded",  # tbl, rows, bytes, counts, slot (an uploader's transaction)
     "task_ended",  # task_type, tbl, status OK/ERR, duration_ms, rows, kept, err_msg, hint, error (the exception)
+    "rows",  # tbl, rows (dicts, as they are kept): only with `log_rows`
     "warning",  # tbl or None, message
     "reloaded",  # file, changed (names of settings, `tbls`, `schemas`): the configuration of a service was read again
     "woken",  # upstreams: what ended a pause
@@ -24,7 +25,7 @@ Kind = Literal[
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One thing that happened. `data` has the fields named beside each kind; never a row, never a secret."""
+    """One thing that happened. `data` has the fields named beside each kind; never a secret, and a row only in `rows`."""
 
     kind: Kind
     tbl: str | None = None

@@ -13,6 +13,7 @@ from anchovies.core.reshape import KEY_VARIABLE, as_yielded, mask_key
 from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
+from anchovies.core.words import count
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.events import silent
@@ -114,9 +115,9 @@ def _read_plan(services: Services, tbl: Tbl) -> list[str]:
     said = [*tbl.describe_keys(), *tbl.describe_shape()]
     said += [f"checkpoint {k} = {v.value!r}" for k in state.checkpoints for v in state.values(k) if tbl.name in v.tbls]
     if (entries := len(state.ledgers.get(tbl.name, {}))) > 0:
-        said.append(f"{entries:,} entries in its ledger")
+        said.append(f"{count(entries, 'entry', 'entries')} in its ledger")
     totals = state.totals.get(tbl.name)
-    said.append(f"{totals.rows:,} rows are kept so far" if totals else "nothing is kept of it yet")
+    said.append(f"{count(totals.rows, 'row')} kept so far" if totals else "nothing is kept of it yet")
     return [*said, *services.operator.plan(as_yielded(tbl))]
 
 
@@ -128,7 +129,8 @@ def _load_plan(services: Services, feed: Feed) -> list[str]:
     at = (operator.position(feed.target) if transactional(operator) else None) or feed.known
     files = [f for r in feed.upstream.reader.records(at.slot, at.cid) for f in r.change.files if f.table == feed.name]
     if files:
-        said.append(f"{sum(f.rows for f in files):,} rows in {len(files)} files to load, from commit {at.slot + 1} on")
+        rows = count(sum(f.rows for f in files), "row")
+        said.append(f"{rows} in {count(len(files), 'file')} to load, from commit {at.slot + 1} on")
     else:
         said.append(f"nothing new since commit {at.slot}")
     return [*said, *operator.plan_load(feed.target)]

@@ -14,6 +14,7 @@ from anchovies.core.tbl import Column, Tbl
 from anchovies.core.tblconfig import tbl_to_json
 from anchovies.core.types import ColType
 from anchovies.engine.actions import Rejected
+from anchovies.engine.rowlog import tell_rows
 from anchovies.engine.services import Services
 from anchovies.sdk.result import TableResult
 from anchovies.store.record import DataFile
@@ -39,6 +40,7 @@ class Pipe:
         self._turn = threading.Lock()
         self._whole = self._told = 0  # rows up to the last mark, counted apart from the writer; of those, rows that are committed
         self._writer: Any = None
+        self._logged = 0
         self._check: Any = None
         self._shaper: Any = None
         self._rejects: Any = None
@@ -100,6 +102,7 @@ class Pipe:
         """Rows as they are kept: to the writer, then to every consumer."""
         self.result.rows += batch.num_rows
         self._check.look(batch)
+        self._logged = tell_rows(self._s, self.tbl.name, batch, self._logged)
         if self._writer is not None:
             with self._turn:
                 self._writer.add(batch, marks)

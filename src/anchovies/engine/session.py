@@ -161,7 +161,8 @@ class SessionRun:
         for warning in self.settings.warnings:
             self.tell("warning", message=warning)
         who = f"{self.info.user}/{self.info.anchovy_id}"
-        self.tell("session_started", operator=self.operator_cls.__name__, anchovy=who, datastore=self.store.url, role=work.role)
+        said = {"session": self.info.id, "operator": self.operator_cls.__name__, "anchovy": who, "role": work.role}
+        self.tell("session_started", **said, datastore=self.store.url)
 
     def prepare(self) -> tuple[Services, Connections]:
         """The operator with its connections, and all that a batch shares. Raises ConfigError for what is missing."""

@@ -27,6 +27,7 @@ from anchovies.engine.calls import call
 from anchovies.engine.context import RunTask
 from anchovies.engine.feeds import Feed, known_position, target_name, transactional
 from anchovies.engine.polls import looks_anyway
+from anchovies.engine.rowlog import tell_rows
 from anchovies.engine.services import Services
 from anchovies.sdk.operator import Uploader
 from anchovies.sdk.result import TableResult
@@ -47,6 +48,7 @@ class FeedRun:
         self._retry = Retry(services.clock, services.ids, services.batch.time_left)
         self._at = feed.known
         self._why: Note | None = None
+        self._logged = 0
         self.result = TableResult(tbl=feed.name)
         self._bound = Bound.of(feed.target.tbl, services.settings)
 
@@ -199,6 +201,8 @@ class FeedRun:
             counts = self._feed_sinks(load)
         fault("target.load.after", RetryableError)
         result = self.result
+        if self._s.settings.log_rows and load.files:
+            self._logged = tell_rows(self._s, self._feed.name, next(load.files[0].batches()), self._logged)
         result.rows += load.rows
         result.kept += load.rows
         result.bytes += load.size

@@ -14,6 +14,7 @@ from anchovies.core.errors import AnchovyError, ConfigError, RetryableError
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
+from anchovies.core.words import count
 from anchovies.engine.edits import edit_log
 from anchovies.engine.feeds import OWN, Feed, find_feeds, find_upstreams, target_name
 from anchovies.engine.look import looking
@@ -112,7 +113,8 @@ class Verifier:
                         f"slot {record.slot}, {x.tbl}: {wrong}",
                         f"look at that log: anchovy verify -u {x.source.partition('/')[0]} -i {x.source.partition('/')[2]}",
                     )
-        line.said = f"{loads:,} loads lie in the logs of their sources, {counted:,} with counts that add up to their rows"
+        lie = count(loads, "load lies", "loads lie")
+        line.said = f"{lie} in the logs of their sources, {counted:,} with counts that add up to their rows"
         return line
 
     def _load(self, x: Loaded) -> str | None:
@@ -188,9 +190,9 @@ def _expected(feed: Feed, source: Source, at: Position, mine: list[Loaded]) -> i
 def _compare(line: Line, feed: Feed, there: int | None, expected: int | None) -> None:
     if there is None:
         return
-    line.said += f", {there:,} rows" + ("" if expected is None else ", as the receipts say")
+    line.said += f", {count(there, 'row')}" + ("" if expected is None else ", as the receipts say")
     if expected is not None and there != expected:
-        line.fail(f"it holds {there:,} rows, the receipts come to {expected:,}", _ROWS)
+        line.fail(f"it holds {count(there, 'row')}, the receipts come to {expected:,}", _ROWS)
 
 
 def plain(found: Verified) -> dict[str, Any]:

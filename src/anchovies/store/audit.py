@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from anchovies.core.errors import AnchovyError, ConfigError, CorruptDatastore, FatalError, NotFound, RetryableError
 from anchovies.core.retry import Retry
+from anchovies.core.words import count as counted
 from anchovies.store import snapshot
 from anchovies.store.base import Store
 from anchovies.store.datafile import read_batches, read_file
@@ -151,7 +152,7 @@ class Audit:
         now = self._retired() if wrong else {}
         wrong = [w for w in wrong if w[0] > now.get(w[1].table, 0)]  # given up while we looked
         what = "size, checksum, rows, columns and cuts" if self._deep else "size and checksum"
-        line.said = f"{count:,} files, {size:,} bytes: {what} fit"
+        line.said = f"{counted(count, 'file')}, {counted(size, 'byte')}: {what} fit"
         if wrong:
             slot, _, message, hint = wrong[0]
             more = f" ({len(wrong):,} of {count:,} files are broken)" if len(wrong) > 1 else ""
@@ -246,7 +247,7 @@ class Audit:
             except (AnchovyError, msgspec.MsgspecError) as e:
                 line.fail(e.message if isinstance(e, AnchovyError) else str(e), _REPAIR)
                 self.damaged.append(key)
-        line.said = f"{len(found.segments):,} copies of pages of the log" if found.segments else line.said
+        line.said = f"{counted(len(found.segments), 'copy', 'copies')} of pages of the log" if found.segments else line.said
         return len(self.damaged) == before
 
     def _call(self, work: Callable[[], Any]) -> Any:

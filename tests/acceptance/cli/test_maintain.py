@@ -63,7 +63,7 @@ def test_what_no_commit_names_goes(sea) -> None:  # type: ignore[no-untyped-def]
     (lane / "0123456789abcdef.parquet").write_bytes(b"of a session that was killed")
     sea.down()
     said = sea.maintain()
-    assert "me/num, 2 commits" in said and "deleted    1 files, 28 bytes" in said
+    assert "me/num, 2 commits" in said and "deleted    1 file, 28 bytes" in said
     assert len(sea.data()) == 2
     assert json.loads(sea.maintain("--json"))["files"] == 0
 

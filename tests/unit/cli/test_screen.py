@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,7 +15,7 @@ from anchovies.cli import say
 from anchovies.cli.live import Live, headline
 from anchovies.cli.screen import Json, Lines, failures, line_of, next_steps, screen_for
 from anchovies.core.config import Config
-from anchovies.core.settings import resolve
+from anchovies.core.settings import Settings, resolve
 from anchovies.engine.events import Event
 from anchovies.sdk.result import SessionResult, TableResult
 
@@ -161,3 +165,118 @@ def test_which_screen() -> None:
 
     assert type(screen(json=True)) is Json
     assert type(screen()) is Lines  # tests have no terminal
+
+
+def test_a_failure_is_told_once_with_its_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log line has told it; what no line has told is told at the end."""
+    bad = TableResult(tbl="t", status="failed", err_msg="boom", hint="mend it")
+    unheard = TableResult(tbl="u", status="failed", err_msg="bang", hint="mend that")
+    screen = Lines()
+    screen.listen(Event("task_ended", "t", {"task_type": "TBL", "status": "ERR", "err_msg": "boom", "hint": "mend it"}))
+    screen.conclude(result(bad, unheard, status="failed", exit_code=1, err_type="TableFailures", err_msg="2 tables failed"))
+    err = capsys.readouterr().err
+    assert [err.count(x) for x in ("boom", "mend it", "bang", "mend that", "2 tables")] == [1, 1, 1, 1, 0]
+    assert err.splitlines()[0].endswith("ERROR failed tbl t: boom (hint: mend it)")
+    Lines().conclude(result(status="failed", exit_code=1, err_type="X", err_msg="no datastore", hint="look"))
+    assert capsys.readouterr().err == "error: no datastore\nhint: look\n"
+
+
+def test_rows_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines().listen(Event("rows", "t", {"rows": [{"n": 1, "on": date(2026, 1, 2)}, {"n": 2}]}))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" INFO ")[2] for line in lines] == ['row t {"n":1,"on":"2026-01-02"}', 'row t {"n":2}']
+
+
+@pytest.fixture
+def json_settings() -> Iterator[Settings]:
+    yield resolve({"id": "sales", "user": "me", "log_format": "json"}, {}, Config())
+    say.speak_json(False)
+
+
+def told(err: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in err.splitlines()]
+
+
+def test_json_lines(json_settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = screen_for(json_settings)
+    with screen:
+        screen.listen(Event("warning", None, {"message": "early"}))
+        screen.listen(Event("session_started", None, {"session": "s-1", "operator": "Csv", "anchovy": "me/sales"}))
+        screen.listen(Event("batch_started", None, {"batch": 3}))
+        screen.listen(Event("progress", "t", {"rows": 1}))
+        screen.listen(Event("committed", "t", {"rows": 2, "bytes": 5, "slot": 7}))
+        screen.listen(Event("rows", "t", {"rows": [{"n": 1}]}))
+        bad = {"task_type": "TBL", "status": "ERR", "err_msg": "boom", "hint": "mend it", "error": ValueError("boom")}
+        screen.listen(Event("task_ended", "t", bad))
+        found = result(TableResult(tbl="t", status="failed", err_msg="boom"), status="failed", exit_code=1, err_msg="t: boom")
+        screen.listen(Event("session_ended", None, {"result": found}))
+    screen.conclude(found)
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    lines = told(caught.err)
+    assert [(x["level"], x["event"]) for x in lines] == [
+        ("warning", "warning"), ("info", "session_started"), ("info", "committed"), ("info", "rows"), ("error", "task_ended"),
+        ("error", "session_ended"),
+    ]  # fmt: skip
+    early, started, committed, rows, failed, ended = lines
+    assert (early["message"], early["anchovy"]) == ("early", "me/sales")
+    assert (started["session"], started["operator"]) == ("s-1", "Csv")
+    assert {k: v for k, v in committed.items() if k != "timestamp"} == {
+        "level": "info", "event": "committed", "message": "committed t 2 rows slot 7", "anchovy": "me/sales", "session": "s-1",
+        "batch": 3, "tbl": "t", "rows": 2, "bytes": 5, "slot": 7,
+    }  # fmt: skip
+    assert committed["timestamp"].endswith("Z")
+    assert rows["rows"] == [{"n": 1}]
+    assert (failed["err_type"], failed["err_msg"], failed["hint"]) == ("ValueError", "boom", "mend it")
+    assert "traceback" not in failed
+    assert (ended["status"], ended["exit_code"], ended["err_msg"]) == ("failed", 1, "t: boom")
+
+
+def test_json_lines_of_everything_have_tracebacks(json_settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = screen_for(json_settings.with_(log_level="debug"))
+    screen.listen(Event("task_ended", "t", {"status": "ERR", "err_msg": "boom", "error": ValueError("boom")}))
+    screen.listen(Event("progress", "t", {"rows": 1}))
+    failed, progress = told(capsys.readouterr().err)
+    assert failed["traceback"] == "ValueError: boom"
+    assert (progress["level"], progress["rows"]) == ("debug", 1)
+
+
+def test_json_lines_beside_a_result(json_settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = screen_for(json_settings.with_(json=True))
+    screen.listen(Event("committed", "t", {"rows": 1, "slot": 1}))
+    screen.listen(Event("warning", None, {"message": "look out"}))
+    screen.conclude(result())
+    caught = capsys.readouterr()
+    assert json.loads(caught.out)["status"] == "ok"
+    assert [x["message"] for x in told(caught.err)] == ["look out"]
+
+
+def test_json_lines_hide_secrets(
+    json_settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACHVY_CNXN__API__TOKEN", 'correct"horse\n')
+    say.redactor.cache_clear()
+    screen_for(json_settings).listen(Event("warning", None, {"message": 'of correct"horse\n', "deep": ['correct"horse\n']}))
+    say.redactor.cache_clear()
+    (line,) = told(capsys.readouterr().err)
+    assert (line["message"], line["deep"]) == ("of ***", ["***"])
+
+
+def test_live_progress_of_several_tables_at_once() -> None:
+    clock = Clock()
+    screen = Live(console=Console(file=io.StringIO(), width=120, height=9), clock=clock)
+    screen.listen(Event("session_started", None, {"operator": "Csv", "anchovy": "me/sales"}))
+    for n in range(8):
+        screen.listen(Event("task_started", f"t{n}", {"task_type": "TBL"}))
+    clock.sleep(2)
+    for n, status in ((0, "OK"), (1, "ERR"), (2, "OK"), (3, "OK")):
+        screen.listen(Event("task_ended", f"t{n}", {"status": status, "rows": 5}))
+        clock.sleep(1)
+    screen.listen(Event("progress", "t6", {"rows": 600}))
+    screen.listen(Event("progress", "t7", {"rows": 60}))
+    text = shown(screen)
+    assert "Csv me/sales: 4 running, 3 done, 1 failed, 110 rows/s" in text
+    rows = [line.split()[:3] for line in text.splitlines() if line.startswith("t") and line[1].isdigit()]
+    assert [r[0] for r in rows] == ["t1", "t4", "t5", "t6", "t7"], "what is done makes room"
+    assert rows[3] == ["t6", "600", "100"]
+    assert "… and 3 tables more" in text

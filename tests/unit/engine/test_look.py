@@ -82,7 +82,7 @@ def test_a_plan_says_where_the_next_run_begins_and_stores_nothing(place: Any) ->
     place.run(Some)
     before = place.objects()
     ((_, said),) = look.plan(Some, settings(place), Config(), {})
-    assert said[1:] == ["checkpoint t.n = 1", "1 rows are kept so far", "reads t"]
+    assert said[1:] == ["checkpoint t.n = 1", "1 row kept so far", "reads t"]
     assert place.objects() == before
 
 

@@ -236,6 +236,7 @@ def test_an_uploader_is_woken_although_the_heads_say_nothing_yet(tmp_path: Path,
             while len(load.got) <= turn and time.monotonic() < end:
                 time.sleep(0.01)
             assert len(load.got) == turn + 1
+        time.sleep(0.3)  # the batch of the last of them ends
         batches = run.result.batches
         time.sleep(0.3)
         assert run.result.batches == batches, "and then it rests"
