@@ -12,10 +12,11 @@ import msgspec
 
 from anchovies.cli import say
 from anchovies.core.clock import SystemClock, iso
+from anchovies.core.errors import Stopped
 from anchovies.core.settings import Settings
 from anchovies.core.words import count
 from anchovies.engine.events import Event
-from anchovies.sdk.result import SessionResult
+from anchovies.sdk.result import SessionResult, TableResult
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -108,6 +109,8 @@ def _loaded(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
 
 def _task(tbl: str, d: dict[str, Any]) -> tuple[str, str]:
     name = f"{str(d.get('task_type', '')).lower()}{f' {tbl}' if tbl else ''}"
+    if isinstance(d.get("error"), Stopped):
+        return "info", f"stopped {name}: {d.get('err_msg')}"
     if d.get("status") == "ERR":
         hint = f" (hint: {d['hint']})" if d.get("hint") else ""
         return "error", f"failed {name}: {d.get('err_msg')}{hint}"
@@ -149,13 +152,18 @@ _LINES = {
 def failures(result: SessionResult, told: Collection[object] = ()) -> list[tuple[str, str | None]]:
     """(message, hint) of what failed: each table, then the session if that says something else. Not those whose message was
     `told`."""
-    failed = [(t.tbl, t.err_msg, t.hint) for t in result.tables if t.err_msg]
+    failed = [(t.tbl, t.err_msg, t.hint) for t in _failed(result) if t.err_msg]
     found = [(msg if tbl in msg else f"{tbl}: {msg}", hint) for tbl, msg, hint in failed if msg not in told]
     if result.err_type == "TableFailures" and failed:
         return found  # each has been told
     if result.err_msg and not any(result.err_msg in (t.err_msg, f"{t.tbl}: {t.err_msg}") for t in result.tables):
         found.append((result.err_msg, result.hint))
     return found
+
+
+def _failed(result: SessionResult) -> list[TableResult]:
+    """A service that was told to stop has done its work, although a table was in the middle of something."""
+    return [t for t in result.tables if t.err_msg and not (result.ok and t.status == "interrupted")]
 
 
 def next_steps(result: SessionResult) -> list[str]:

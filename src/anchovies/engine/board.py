@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from anchovies.core.clock import Clock
+from anchovies.core.errors import Stopped
 from anchovies.engine.events import Event
 from anchovies.store.lease import Doing
 
@@ -92,7 +93,7 @@ class Board:
 
     def _task(self, tbl: str | None, data: Mapping[str, Any]) -> None:
         mine = self._tables.setdefault(tbl or "", Tally())
-        mine.failures += data.get("status") == "ERR"
+        mine.failures += data.get("status") == "ERR" and not isinstance(data.get("error"), Stopped)
 
     def _woken(self, tbl: str | None, data: Mapping[str, Any]) -> None:
         self._wakes += 1
