@@ -9,6 +9,7 @@ import pyarrow as pa
 from anchovies.core.errors import RowError
 
 Make = Callable[[Sequence[int]], pa.RecordBatch]
+_SIZES = (4096, 512, 64)  # of parts; measured: the fewest conversions where one row of a hundred is bad
 
 
 def sift(
@@ -16,30 +17,44 @@ def sift(
 ) -> tuple[pa.RecordBatch | None, dict[int, RowError]]:
     """A batch of all rows of 0..`count` that fit (None: none does), and the error of each of the others.
 
-    `make` makes a batch of some rows, or raises RowError, whose `row` counts from the first of them. Rows that are bad by
-    themselves are found by halving, then those that only do not go with the others. An `empty` row is not bad by itself.
+    `make` makes a batch of some rows, or raises RowError, whose `row` counts from the first of them. Parts that fit as a whole
+    are passed over; in the others the row that an error names is taken out until the rest fits. Rows that are all `empty` are not
+    bad by themselves.
     """
     bad: dict[int, RowError] = {}
-
-    def look(lo: int, hi: int) -> None:
-        try:
-            make(range(lo, hi))
-        except RowError as e:
-            if hi - lo > 1:
-                mid = (lo + hi) // 2
-                look(lo, mid)
-                look(mid, hi)
-            elif not empty(lo):
-                bad[lo] = e
-
-    look(0, count)
+    _look(range(count), make, empty, bad)
     good = [i for i in range(count) if i not in bad]
     while good:
         try:
             return make(good), dict(sorted(bad.items()))
         except RowError as e:
-            bad[good.pop(min(int(str(e.where.get("row", 0))), len(good) - 1))] = e
+            _take_out(good, e, bad)
     return None, dict(sorted(bad.items()))
+
+
+def _look(rows: Sequence[int], make: Make, empty: Callable[[int], bool], bad: dict[int, RowError]) -> None:
+    error = _error(rows, make)
+    size = next((s for s in _SIZES if s < len(rows)), None)
+    if error is not None and size is not None:
+        for at in range(0, len(rows), size):
+            _look(rows[at : at + size], make, empty, bad)
+        return
+    left = list(rows)
+    while error is not None and not all(map(empty, left)):
+        _take_out(left, error, bad)
+        error = _error(left, make) if left else None
+
+
+def _error(rows: Sequence[int], make: Make) -> RowError | None:
+    try:
+        make(rows)
+    except RowError as e:
+        return e
+    return None
+
+
+def _take_out(rows: list[int], error: RowError, bad: dict[int, RowError]) -> None:
+    bad[rows.pop(min(int(str(error.where.get("row", 0))), len(rows) - 1))] = error
 
 
 def reason_of(error: RowError) -> str:

@@ -5,7 +5,7 @@ Commits are cut at marks only. What `publish` names is exactly: the rows before 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -138,7 +138,7 @@ class Flow:
         given = {**self._given(ctx, source=root.source, sink=None), "tbl": self.root.yielded, "table": root.name}
         with entered(ctx):
             found = list(splits.reads(self._s, self._part, root.name, given))
-        self._mark(ctx)
+        self._act(ctx.pending.take())
         for beside in found:
             yield beside
             self._s.batch.check()
@@ -177,7 +177,7 @@ class Flow:
                 fault("source.close.after", SourceError)
         if self._bounds.is_over:
             ctx.pending.take()  # of rows that the next batch reads
-        self._mark(ctx)  # set after the last row, or by another thread
+        self._act(ctx.pending.take())  # set after the last row, or by another thread
         self._bounds.check_marked(self._name)
 
     def _leave(self) -> None:
@@ -195,13 +195,8 @@ class Flow:
                 fault("source.first.before", SourceError)
                 return next(items, _END)
         except Exception:
-            self._mark(ctx)  # what was set before the failure has no row to wait for
+            self._act(ctx.pending.take())  # what was set before the failure has no row to wait for
             raise
-
-    def _mark(self, ctx: RunContext) -> None:
-        if actions := ctx.pending.take():
-            self._end_unit()
-            self._due.add(actions)
 
     def _end_unit(self) -> None:
         """A unit ends here, in all tables: those of other roots count it too, so that it ends once where they meet."""
@@ -274,20 +269,23 @@ class Flow:
             if batch is not None and offset > done:
                 self._take_open(batch.slice(done, offset - done))
                 done = offset
-            for action in actions:
-                if isinstance(action, DiscardUnit):
-                    self._discard()
-                elif isinstance(action, Rejected):
-                    self._top.reject(action)
-                    self._unmarked = bool(self._consumers)
-                else:
-                    self._end_unit()
-                    self._due.add([action])
-                    self._unmarked = False
+            self._act(actions)
             if not isinstance(actions[-1], Rejected) and not self._unmarked and self._commit_is_due():
                 self._commit()
         if batch is not None and done < batch.num_rows:
             self._take_open(batch.slice(done))
+
+    def _act(self, actions: Iterable[object]) -> None:
+        for action in actions:
+            if isinstance(action, DiscardUnit):
+                self._discard()
+            elif isinstance(action, Rejected):
+                self._top.reject(action)
+                self._unmarked = bool(self._consumers)
+            else:
+                self._end_unit()
+                self._due.add([action])
+                self._unmarked = False
 
     def _take_open(self, batch: pa.RecordBatch) -> None:
         self._top.take(batch)

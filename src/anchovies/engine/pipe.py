@@ -45,6 +45,7 @@ class Pipe:
         self._shaper: Any = None
         self._rejects: Any = None
         self.yielded = as_yielded(self._strict(tbl))  # the table as its source knows it
+        self.reading = self._how_to_read(tbl)
 
     def _strict(self, tbl: Tbl) -> Tbl:
         """`schema: reject` holds rows against every column that is known, once some are."""
@@ -52,10 +53,8 @@ class Pipe:
             return tbl
         return tbl.with_(columns=tuple(Column(n, t) for n, t in self._types.items() if t.kind != "null"))
 
-    @property
-    def reading(self) -> dict[str, Any]:
+    def _how_to_read(self, tbl: Tbl) -> dict[str, Any]:
         """How rows are gathered: the types that they have to have (of what is masked any will do), and what becomes of others."""
-        tbl = self.tbl
         masked = {old for old, new in tbl.rename.items() if new in tbl.mask} | set(tbl.mask)
         types = {n: t for n, t in self.yielded.types.items() if n not in masked}
         rejecting = tbl.on_bad_row == "reject" or tbl.schema == "reject"

@@ -166,6 +166,21 @@ def test_only_rejects_are_a_commit_as_well(place: Any) -> None:
     assert record.change.receipts == {"t": {"rows": 1, "kept": 0, "rejected": 1}}
 
 
+def test_a_source_that_yields_nothing_may_reject_all(place: Any) -> None:
+    class Nothing(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            context().reject({"n": "x"}, "bad")
+            context().checkpoint("c").set(1)
+            context().reject({"n": "y"}, "worse")
+            yield from ()
+
+    result = place.run(Nothing, tbls=TBLS)
+    assert (result.tables[0].rows, result.tables[0].rejected) == (2, 2)
+    assert bad(place) == [{"n": "x"}, {"n": "y"}]
+    assert place.checkpoint("c") == 1
+
+
 def test_the_task_log_counts_them(place: Any) -> None:
     place.run(Counter, tbls=TBLS)
     (key,) = place.named("/$task_logs/")

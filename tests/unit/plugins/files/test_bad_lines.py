@@ -94,6 +94,17 @@ def test_kept_and_set_aside_are_all_lines(
     assert [b["line"] for b in folder.ctx.rejects] == [i + 2 for i in range(len(lines)) if i not in dict(good)]
 
 
+def test_a_file_of_nothing_but_bad_lines(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("n\n" + "bad\n" * 700)
+    home = str(tmp_path / "home")
+    tbls = {"t": {"path": "*.csv", "columns": {"n": "int"}, "on_bad_row": "reject"}}
+    for rejects in (700, 0):
+        cnxns = {"default": {"path": str(tmp_path)}}
+        result = anchovies.run(CsvDownloader, id="a", user="me", datastore=home, tbls=tbls, cnxns=cnxns)
+        assert result.tables[0].rejected == rejects
+    assert [r["line"] for r in rejected(LocalStore(home), Home("me", "a"))] == list(range(2, 702))
+
+
 def test_from_files_to_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two files with bad lines, one of them repaired later: what is kept, what is set aside, and what the database holds."""
     source, home = tmp_path / "in", str(tmp_path / "home")
