@@ -6,7 +6,7 @@ import traceback
 from typing import Any
 
 from anchovies.cli import say
-from anchovies.cli.screen import LEVELS, Json, Lines, line_of
+from anchovies.cli.screen import Json, Lines, line_of
 from anchovies.core.settings import Settings
 from anchovies.engine.events import Event
 from anchovies.sdk.result import SessionResult
@@ -31,7 +31,7 @@ class JsonLines(Lines):
             self._who["batch"] = event.data.get("batch")
         level, message = line_of(event) or ("debug", event.kind)
         message = f"rows of {event.tbl}" if event.kind == "rows" else message
-        if LEVELS.index(level) >= self._least:
+        if self._shows(event, level):
             said = {k: v for k, v in self._said(event).items() if v is not None and k not in self._who}
             say.json_line(level, event.kind, message, **self._who, tbl=event.tbl, **said)
 

@@ -175,7 +175,8 @@ def _took(ms: int) -> str:
 def _rest(r: TaskRecord) -> str:
     """What else is known, in one line."""
     if r.status != "OK":
-        return " ".join(f"{r.data.get('err_type', '')}: {r.data.get('err_msg', '')}".split())
+        where = f" ({r.data['where']})" if r.data.get("where") else ""
+        return " ".join(f"{r.data.get('err_type', '')}: {r.data.get('err_msg', '')}{where}".split())
     known = {k: v for k, v in r.data.items() if v and k not in ("rows", "bytes", "files", "commits", "kept")}
     if r.data.get("kept") not in (None, r.data.get("rows")):
         known = {"kept": r.data["kept"], **known}

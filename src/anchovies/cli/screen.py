@@ -60,12 +60,16 @@ class Lines:
 
     def listen(self, event: Event) -> None:
         told = line_of(event)
-        if told and LEVELS.index(told[0]) >= self._least:
+        if told and self._shows(event, told[0]):
             self._told |= {event.data["err_msg"]} if event.data.get("err_msg") else set()
             for line in told[1].splitlines() if event.kind == "rows" else (told[1],):
                 say.note(f"{iso(SystemClock().now_us())} {told[0].upper()} {line}")
             if self._least == 0 and isinstance(error := event.data.get("error"), BaseException):
                 say.note("".join(traceback.format_exception(error)).rstrip())
+
+    def _shows(self, event: Event, level: str) -> bool:
+        """Rows come only where they were asked for."""
+        return event.kind == "rows" or LEVELS.index(level) >= self._least
 
     def conclude(self, result: SessionResult) -> None:
         """What failed, unless a line has told it."""

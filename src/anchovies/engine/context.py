@@ -12,6 +12,7 @@ from anchovies.core import values
 from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, ConfigError, RowError
 from anchovies.engine.actions import Ack, Action, DiscardUnit, Due, PutLedger, Rejected, Said, SetCheckpoint
+from anchovies.engine.blame import authors_line
 from anchovies.engine.parts import Parts
 from anchovies.engine.pending import Pending
 from anchovies.sdk.session import Batch, Session
@@ -39,6 +40,8 @@ class RunTask:
         self.status = "ERR"
         if isinstance(error, AnchovyError) and error.hint:
             self.with_(hint=error.hint)
+        if where := authors_line(error):
+            self.with_(where=where)
         return self.with_(err_type=type(error).__name__, err_msg=str(error) or type(error).__name__)
 
     def duration_ms(self) -> int:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-import anchovies
 from anchovies.core.clock import Clock
 from anchovies.core.errors import AnchovyError, Fenced, StaleSession
 from anchovies.core.faultpoint import fault
@@ -22,6 +19,7 @@ from anchovies.core.shape import join_types
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.core.types import ColType
+from anchovies.engine.blame import authors_line
 from anchovies.engine.context import Outside
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import StopSignal
@@ -37,8 +35,6 @@ from anchovies.store.keys import Home
 from anchovies.store.lease import Remembered
 from anchovies.store.log import Log
 from anchovies.store.record import Change, Record
-
-_LIBRARIES = (os.path.dirname(anchovies.__file__ or "anchovies"), os.path.dirname(os.__file__))
 
 
 class Services(msgspec.Struct):
@@ -129,11 +125,5 @@ class Services(msgspec.Struct):
 def phrase(error: BaseException) -> str:
     """An error in one line: its own words, with the class's name where it is not one of ours."""
     text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, AnchovyError) else f"{type(error).__name__}: {text}{_authors_line(error)}"
-
-
-def _authors_line(error: BaseException) -> str:
-    """` (orders.py:12, in pages)`: the last line that is neither ours nor a library's, so that an author finds theirs."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if not f.filename.startswith((*_LIBRARIES, "<")) and "site-packages" not in f.filename]
-    return f" ({os.path.basename(theirs[-1].filename)}:{theirs[-1].lineno}, in {theirs[-1].name})" if theirs else ""
+    where = authors_line(error)
+    return text if isinstance(error, AnchovyError) else f"{type(error).__name__}: {text}{f' ({where})' if where else ''}"

@@ -66,7 +66,10 @@ class CheckpointStore(_Part):
         return kept
 
     def write(self, key: str, kept: Mapping[str, Any] | None) -> None:
-        """Copy what was committed: `{"key":, "value":, "tbls":}`, None after a deletion. Here: `$checkpoints/<key>.json`."""
+        """Copy what was committed: `{"key":, "value":, "tbls":}`, None after a deletion. Here: `$checkpoints/<key>.json`.
+
+        Where tables that it feeds were read apart, this is the newest value, and `others` has the rest.
+        """
         write_mirror(self.place.datastore, self.place.home.checkpoint(key), kept)
 
 

@@ -92,7 +92,7 @@ def test_the_table(typed: Typed) -> None:
     assert lines[-1].split()[2:6] == ["hive", "orders", "OK", "1,200"]
     assert "pages 3" in lines[-1]
     (bad,) = (line for line in lines if "ERR" in line)
-    assert bad.endswith("ValueError: no more")
+    assert "  ValueError: no more (test_logs.py:" in bad
     assert "anchovy" not in typed("-i", "shop")[1].splitlines()[0]
 
 

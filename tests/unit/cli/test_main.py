@@ -151,3 +151,41 @@ def test_no_error_shows_a_secret(typed: Typed, monkeypatch: pytest.MonkeyPatch) 
     assert code == 1
     assert "cannot log in with ***" in err
     assert "correct-horse" not in out + err.replace("'cannot log in with correct-horse'\n", "")
+
+
+def test_errors_are_json_lines_where_all_is(typed: Typed) -> None:
+    """Also what is wrong with the command, before anything runs."""
+    for args, message, hint in (
+        (["--idd", "x"], "No such option '--idd'", "did you mean '--id'?"),
+        (
+            ["-op", "sfpt.CsvDownloader", "-i", "x"],
+            "there is no operator 'sfpt.CsvDownloader'",
+            "did you mean 'sftp.CsvDownloader'?",
+        ),
+    ):
+        code, out, err = typed("start", "--log-format", "json", *args)
+        (line,) = [json.loads(x) for x in err.splitlines()]
+        assert (code, out) == (2, "")
+        assert (line["level"], line["hint"]) == ("error", hint)
+        assert message in line["message"]
+    Path("broken.py").write_text("1 / 0\n")
+    (line,) = [json.loads(x) for x in typed("start", "--log-format=json", "-op", "./broken.py:X", "-i", "x")[2].splitlines()]
+    assert (line["message"], "broken.py" in line["traceback"]) == ("ZeroDivisionError: division by zero", True)
+    assert typed("start", "-op", "./broken.py:X", "-i", "x")[2].endswith("hint: -v shows the whole traceback\n"), (
+        "for that command only"
+    )
+
+
+def test_a_run_as_json_lines(typed: Typed) -> None:
+    Path("seven.py").write_text(
+        "from anchovies.sdk import Downloader, source\nclass Seven(Downloader):\n    @source('t')\n    def t(self):\n"
+        "        yield {'n': 7}\n    @source('u')\n    def u(self):\n        raise ValueError('no')\n        yield\n"
+    )
+    code, out, err = typed("start", "--log-format", "json", "--log-rows", "-op", "./seven.py:Seven", "-i", "x", "-u", "me")
+    assert (code, out) == (1, "")
+    lines = [json.loads(x) for x in err.splitlines()]
+    assert {x["anchovy"] for x in lines} == {"me/x"}
+    assert len({x["session"] for x in lines if "session" in x}) == 1
+    assert [x["rows"] for x in lines if x["event"] == "rows"] == [[{"n": 7}]]
+    assert [x["tbl"] for x in lines if x["event"] == "task_ended" and x["level"] == "error"] == ["u"]
+    assert lines[-1]["event"] == "session_ended"

@@ -60,6 +60,7 @@ def test_a_failure_is_on_record_with_its_class_its_words_and_the_way_out(place: 
     bad = [r for r in log(place) if r["status"] == "ERR"]
     assert [(r["task_type"], r["tbl"]) for r in bad] == [("TBL", "t"), ("ERROR", "t"), ("ERROR", None)]
     assert bad[2]["data"]["err_type"] == "TableFailures"
+    assert bad[0]["data"]["where"].startswith("test_tasklog.py:")
     for r in bad[:2]:
         assert {k: r["data"][k] for k in ("err_type", "err_msg", "hint")} == {
             "err_type": "ConfigError", "err_msg": "no page", "hint": "ask for a page",
