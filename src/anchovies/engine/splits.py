@@ -25,7 +25,8 @@ def begin(services: Services) -> None:
     Raises StaleSession if it does: what hooks and plans have seen by now is of before.
     """
     if services.log.begin():
-        raise StaleSession(f"{services.home.root} is shared by another number of workers now: {services.worker.of}")
+        many = services.worker.of
+        raise StaleSession(f"{services.home.root} is shared by {many} worker{'s' * (many > 1)} from now on, not as it was")
 
 
 def falls_to(services: Services, part: Part) -> bool:

@@ -266,7 +266,7 @@ def test_another_number_takes_over(place: Any, ranges: Any) -> None:
         ranges.upto = upto
         results = shared(place, ranges, of)
         assert numbers(place) == whole(upto)
-        again = [[w for w in r.warnings if f"another number of workers now: {of}" in w] for r in results]
+        again = [[w for w in r.warnings if f"is shared by {of} worker" in w] for r in results]
         assert len(again[0]) == (upto > 1) and not any(again[1:])
     opens = [(r.workers, bool(r.change.files)) for r in place.records() if r.kind == "open"]
     assert [w for w, rows in opens if not rows] == [3, 1, 2], "a record of its own each time"
