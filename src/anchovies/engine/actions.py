@@ -12,7 +12,7 @@ from anchovies.store.record import Checkpoints, CheckpointValue, LedgerChange
 from anchovies.store.state import State
 
 
-class SetCheckpoint(msgspec.Struct, frozen=True):
+class SetCheckpoint(msgspec.Struct, frozen=True, tag=True):
     """`value` is plain JSON already; None with `gone` deletes."""
 
     key: str
@@ -20,20 +20,20 @@ class SetCheckpoint(msgspec.Struct, frozen=True):
     gone: bool = False
 
 
-class PutLedger(msgspec.Struct, frozen=True):
+class PutLedger(msgspec.Struct, frozen=True, tag=True):
     name: str
     key: str
     value: Any
     gone: bool = False
 
 
-class Ack(msgspec.Struct, frozen=True):
+class Ack(msgspec.Struct, frozen=True, tag=True):
     """Tell the source, after the commit, that what `token` names was kept."""
 
     token: str
 
 
-class Said(msgspec.Struct, frozen=True):
+class Said(msgspec.Struct, frozen=True, tag=True):
     """What the source says of one thing whose rows are all in: a receipt."""
 
     receipt: dict[str, Any]
@@ -51,7 +51,7 @@ class Rejected(msgspec.Struct, frozen=True):
     line: int | None = None
 
 
-class DiscardUnit(msgspec.Struct, frozen=True):
+class DiscardUnit(msgspec.Struct, frozen=True, tag=True):
     """Drop the rows since the last mark."""
 
 

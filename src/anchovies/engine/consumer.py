@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from anchovies.core.clock import Clock
 from anchovies.core.errors import FatalError
 from anchovies.core.schema import batch_to_rows
 from anchovies.core.tbl import Tbl
@@ -19,9 +20,11 @@ from anchovies.engine.fanin import Downstream
 from anchovies.engine.gather import gather, weight
 from anchovies.engine.limits import Halt
 from anchovies.engine.pending import Pending
+from anchovies.engine.spool import SpoolChannel
 from anchovies.sdk.context import entered
 
 FLUSH_ROWS = 5_000
+LAST_NUDGE = 0.5  # seconds that a sink has to return after it was nudged
 SAMPLE = 64  # one row of so many is weighed for all of them, after the first ones
 
 
@@ -55,11 +58,19 @@ class Consumer:
     """One sink or chain while its flow runs."""
 
     def __init__(
-        self, method: Any, streaming: bool, tbl: Tbl, ctx: RunContext, into: list[Downstream], halt: Halt, **given: Any
+        self,
+        method: Any,
+        streaming: bool,
+        cached: bool,
+        tbl: Tbl,
+        ctx: RunContext,
+        into: list[Downstream],
+        halt: Halt,
+        **given: Any,
     ) -> None:
         self.name = getattr(method, "__name__", str(method))
         self.streaming = streaming
-        self.channel = Channel()
+        self.channel: Channel | SpoolChannel = SpoolChannel(f"{self.name}, {tbl.name}", _END, _MARK) if cached else Channel()
         self._method, self._ctx, self._into, self._halt = method, ctx, into, halt
         self._rows: list[object] = []
         self._held = 0  # bytes of them, about
@@ -74,9 +85,19 @@ class Consumer:
 
     # the flow's side
 
-    def put(self, batch: pa.RecordBatch) -> None:
-        """Hand a batch over; waits while the sink is behind. Raises what ended the flow. A sink that returned wants no more."""
-        self.channel.put(batch, batch.nbytes, self._halt.check)
+    def put(self, batch: pa.RecordBatch, marks: Sequence[int] = ()) -> None:
+        """Hand a batch over; waits while the sink is behind. Raises what ended the flow. A sink that returned wants no more.
+
+        `marks`: offsets in (0, rows] after which a unit ends."""
+        done = 0
+        for mark in marks:
+            part = batch.slice(done, mark - done)
+            self.channel.put(part, part.nbytes, self._halt.check)
+            self.mark()
+            done = mark
+        if done < batch.num_rows:
+            part = batch.slice(done) if done else batch
+            self.channel.put(part, part.nbytes, self._halt.check)
 
     def mark(self) -> None:
         """A unit ends here. Only for streaming sinks: others may still hold rows of it back."""
@@ -139,6 +160,8 @@ class Consumer:
 
     def _run(self) -> None:
         try:
+            if isinstance(self.channel, SpoolChannel):
+                self.channel.wait(self._halt.check)
             with entered(self._ctx):
                 self._drive()
         except BaseException as e:
@@ -196,3 +219,18 @@ class Consumer:
                     below.take(piece.batch)
                 for bad in (a for _, actions in piece.marks for a in actions if isinstance(a, Rejected)):
                     below.reject(bad)
+
+
+def end_all(consumers: Sequence[Consumer], clock: Clock, seconds: float) -> None:
+    """Let sinks of a failed flow end before what they feed is closed: at their next row within `seconds`, else nudged. One that
+    cannot will find it closed."""
+    _wait_for(consumers, clock, seconds)
+    for consumer in consumers:
+        consumer.nudge()
+    _wait_for(consumers, clock, LAST_NUDGE)
+
+
+def _wait_for(consumers: Sequence[Consumer], clock: Clock, seconds: float) -> None:
+    until = clock.monotonic() + seconds
+    for consumer in consumers:
+        consumer.ended(max(0.0, until - clock.monotonic()))

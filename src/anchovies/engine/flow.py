@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from anchovies.engine.gather import Piece
 
 LAST_WORDS = 2.0  # seconds that sinks of a failed flow have to return
-LAST_NUDGE = 0.5  # and after they were nudged
 _END = object()
 Files = Mapping[str, list[DataFile]]
 
@@ -63,6 +62,7 @@ class Flow:
         self._telling = Telling(services, task, self.pipes, self.pipes[part.roots[0].name])
         self._bounds = Bounds(services.settings, self.pipes, part)
         self._meets = {t.name: FanIn(self.pipes[t.name], self._halt, t.flowing) for t in part.tables if t.is_fan_in}
+        self._cached = {t.name for t in part.tables if t.cached}
         self._roots = {t.name: self._into(t.name) for t in part.roots}
         self._enter(part.roots[0].name)
         self._consumers = [self._consumer(t, node) for t in part.tables for node in t.takers]
@@ -76,11 +76,13 @@ class Flow:
 
     def _consumer(self, table: Table, node: Node) -> Consumer:
         s, ctx = self._s, self._context()
+        rows = import_module("anchovies.engine.rowpath")
         below = [self._into(made) for made in node.makes]
-        cls = import_module("anchovies.engine.rowpath").Consumer
+        below = [rows.Later(b, f"{node.method}, {m}") if m in self._cached else b for b, m in zip(below, node.makes, strict=True)]
         made_by = [table.source, *(n.method for n in table.feeders)]
         given = self._given(ctx, source=", ".join(dict.fromkeys(m for m in made_by if m)), sink=node.method)
-        consumer = cls(getattr(s.operator, node.method), node.streaming, table.tbl, ctx, below, self._halt, **given)
+        method = getattr(s.operator, node.method)
+        consumer = rows.Consumer(method, node.streaming, node.cached, table.tbl, ctx, below, self._halt, **given)
         self.pipes[table.name].consumers.append(consumer)
         return consumer  # type: ignore[no-any-return]
 
@@ -213,8 +215,10 @@ class Flow:
     def _take_all(self, items: Iterator[object], ctx: RunContext) -> None:
         s = self._s
         bound = {"max_rows": s.most_rows} if s.most_rows else {}
-        gather = import_module("anchovies.engine.rowpath").gather
-        pieces = gather(items, ctx.pending, clock=s.clock, **self.root.reading, **bound)
+        rows = import_module("anchovies.engine.rowpath")
+        pieces = rows.gather(items, ctx.pending, clock=s.clock, **self.root.reading, **bound)
+        if self._name in self._cached:
+            pieces = rows.spooled(pieces, self._name, self._halt.check, s.most_rows)
         try:
             while (piece := self._next(pieces)) is not None:
                 self._take(self._bounds.cut(self._name, piece))
@@ -371,7 +375,10 @@ class Flow:
 
     def _fail(self, error: BaseException) -> None:
         """Keep the whole units that came before the failure, unless nothing may be committed any more."""
-        self._end_consumers(error)
+        self._halt.fail(error)
+        if self._consumers:
+            rows, seconds = import_module("anchovies.engine.rowpath"), 0 if self._s.stop.is_set() else LAST_WORDS
+            rows.end_all(self._consumers, self._s.clock, seconds)
         barred = self._publishing or self._consumers or self._s.stop.timed_out or self._s.lost(error)
         try:
             if not barred:
@@ -383,16 +390,3 @@ class Flow:
             unknown = self._publishing and not self._s.lost(error)
             for pipe in self.pipes.values():
                 pipe.close(keep_files=unknown)
-
-    def _end_consumers(self, error: BaseException) -> None:
-        """Let sinks end before what they feed is closed: at their next row, else nudged; one that cannot will find it closed."""
-        self._halt.fail(error)
-        self._wait_for_consumers(0 if self._s.stop.is_set() else LAST_WORDS)
-        for consumer in self._consumers:
-            consumer.nudge()
-        self._wait_for_consumers(LAST_NUDGE)
-
-    def _wait_for_consumers(self, seconds: float) -> None:
-        until = self._s.clock.monotonic() + seconds
-        for consumer in self._consumers:
-            consumer.ended(max(0.0, until - self._s.clock.monotonic()))

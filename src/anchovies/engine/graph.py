@@ -23,19 +23,22 @@ Feeds = dict[str, list[tuple[str, str]]]
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A sink or chain as it runs over the rows of one table. `makes`: the tables it yields into; a sink makes none."""
+    """A sink or chain as it runs over the rows of one table. `makes`: the tables it yields into; a sink makes none. `cached`: it
+    begins when all rows of the table are there."""
 
     method: str
     reads: str
     makes: tuple[str, ...] = ()
     streaming: bool = False
+    cached: bool = False
 
 
 class Table(msgspec.Struct, frozen=True):
     """A table that runs. `source`: the method that reads it, None where chains alone make it.
 
     `kept`: its rows go to the datastore. `fed`: they are kept, or handed to a sink of its own: what a checkpoint stands for.
-    `flowing`: marks come with the rows, because nothing above keeps rows back.
+    `flowing`: marks come with the rows, because nothing above keeps rows back. `cached`: what makes it has to end before its rows
+    go on; `late`: they come when the sources of the part have ended.
     """
 
     tbl: Tbl
@@ -45,6 +48,8 @@ class Table(msgspec.Struct, frozen=True):
     feeders: tuple[Node, ...]
     takers: tuple[Node, ...]
     flowing: bool
+    cached: bool = False
+    late: bool = False
 
     @property
     def name(self) -> str:
@@ -79,7 +84,7 @@ class Part(msgspec.Struct, frozen=True):
     @property
     def streams(self) -> bool:
         """Whether marks pass through all of it: then it may be committed at any of them."""
-        return all(n.streaming for t in self.tables for n in t.takers)
+        return not any(t.late for t in self.tables) and all(n.streaming and not n.cached for t in self.tables for n in t.takers)
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -172,8 +177,11 @@ def _ordered(feeds: Feeds) -> list[str]:
 def _table(tbl: Tbl, picked: bool, routes: Routes, feeds: Feeds, made: Mapping[str, Table]) -> Table:
     takers = routes.takers(tbl.name)
     chains = {by: tuple(t for t in feeds if (by, tbl.name) in feeds[t]) for by in takers if by in routes.chains}
-    nodes = [Node(m, tbl.name, chains.get(m, ()), streaming) for m, streaming in takers.items()]
+    nodes = [Node(m, tbl.name, chains.get(m, ()), st, routes.caches_for(m, tbl.name)) for m, st in takers.items()]
     feeders = tuple(n for _, above in dict.fromkeys(feeds[tbl.name]) for n in made[above].takers if tbl.name in n.makes)
+    cached = routes.caches(tbl.name)
+    late = any(cached or n.cached or made[n.reads].late for n in feeders)
+    alone = len(set(feeders)) + (routes.source(tbl.name) is not None) < 2
     return Table(
         tbl=tbl,
         picked=picked,
@@ -182,7 +190,10 @@ def _table(tbl: Tbl, picked: bool, routes: Routes, feeds: Feeds, made: Mapping[s
         feeders=tuple(dict.fromkeys(feeders)),
         # a chain runs for the tables that it makes, a sink for rows that were picked
         takers=tuple(n for n in nodes if n.makes or (picked and n.method not in chains)),
-        flowing=all(n.streaming and made[n.reads].flowing for n in feeders),
+        # where rows meet, nobody waits at a mark for those that come late
+        flowing=all(n.streaming and made[n.reads].flowing for n in feeders) and (alone or not late),
+        cached=cached,
+        late=late,
     )
 
 

@@ -108,13 +108,7 @@ class Pipe:
         if marks:
             self._whole, self._whole_size = self.result.rows - batch.num_rows + marks[-1], self.size
         for consumer in self.consumers:
-            done = 0
-            for mark in marks if consumer.streaming else ():
-                consumer.put(batch.slice(done, mark - done))
-                consumer.mark()
-                done = mark
-            if done < batch.num_rows:
-                consumer.put(batch.slice(done))
+            consumer.put(batch, marks if consumer.streaming else ())
 
     def _begin(self) -> None:
         """The first rows: now pyarrow is worth its time."""

@@ -42,10 +42,6 @@ class Routes:
         self._takers = {n for n, _ in self._sinks}
         self.chains = [n for n in dict.fromkeys(n for n, _ in self._sources) if n in self._takers]
         self._refuse_nameless()
-        if any(s.cache for _, s in self._sources) or any(s.cache for _, s in self._sinks):
-            raise ConfigError(
-                f"{operator.__name__}: cache=True is not built yet", hint="leave cache out; rows then flow one by one"
-            )
 
     def _refuse_nameless(self) -> None:
         for chain in self.chains:
@@ -68,6 +64,14 @@ class Routes:
                 hint="rows of one table are all kept, or none: say it in both, or in neither",
             )
         return self._keeps and True in by
+
+    def caches(self, tbl: str) -> bool:
+        """Whether what makes `tbl` has to end before its rows go on."""
+        return any(s.cache for _, s in self._makers(tbl))
+
+    def caches_for(self, method: str, tbl: str) -> bool:
+        """Whether a sink, or chain, begins only when all rows of `tbl` are there."""
+        return any(s.cache for n, s in _matching(self._sinks, tbl) if n == method)
 
     def source(self, tbl: str) -> str | None:
         """The method that reads `tbl` from nothing; None where chains alone make it. Raises ConfigError for two of one rank."""

@@ -71,7 +71,11 @@ def source(*tables: str, cache: bool = False, store: bool = True, splits: Splits
 
 
 def sink(*tables: str, cache: bool = False, streaming: bool = False) -> Callable[[F], F]:
-    """Mark a method that takes the rows of `tables` as `stream`. A method that is also a source is a chain."""
+    """Mark a method that takes the rows of `tables` as `stream`. A method that is also a source is a chain.
+
+    `streaming`: it keeps nothing back between rows, so marks pass with them. `cache`: it begins when all of its rows are there;
+    until then they wait in a private temporary file.
+    """
     spec = SinkSpec(_names(tables, "sink"), cache, streaming)
     return lambda fn: _mark(fn, spec)
 

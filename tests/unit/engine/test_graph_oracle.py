@@ -44,6 +44,7 @@ class Root:
     name: str
     units: list[list[tuple[str, int]]]
     fails: int | None
+    cached: bool = False
 
     @property
     def ends(self) -> list[int]:
@@ -65,6 +66,7 @@ class Taker:
     streaming: bool
     form: str
     fails: int | None
+    cached: str = ""  # "in", "out", or both of them
 
 
 @dataclass
@@ -122,7 +124,7 @@ def stands(graph: Graph, part: set[str], whole: bool, *, last: bool = False) -> 
         yield {r.name: r.ends[-1] for r in roots}
         return
     takers = [t for t in graph.takers if set(t.reads) & part]
-    if not all(t.streaming for t in takers):
+    if not all(t.streaming and not t.cached for t in takers):
         yield {r.name: 0 for r in roots}
         return
     if not takers and last:
@@ -173,7 +175,7 @@ def _source(root: Root, graph: Graph, broken: bool) -> Any:
                 cursor.set(end)
                 context().checkpoint("shared").set([root.name, end])
 
-    return source(root.name, store=root.name not in graph.unstored)(read)
+    return source(root.name, store=root.name not in graph.unstored, cache=root.cached)(read)
 
 
 def _taker(taker: Taker, graph: Graph, got: dict[str, Rows], broken: bool) -> Any:
@@ -201,19 +203,22 @@ def _taker(taker: Taker, graph: Graph, got: dict[str, Rows], broken: bool) -> An
 
     method: Any = take if taker.makes else only
     for name in taker.makes:
-        method = source(name, store=name not in graph.unstored)(method)
-    return sink(*taker.reads, streaming=taker.streaming)(method)
+        method = source(name, store=name not in graph.unstored, cache="out" in taker.cached)(method)
+    return sink(*taker.reads, streaming=taker.streaming, cache="in" in taker.cached)(method)
 
 
 # random ones
 
+CACHES = st.sampled_from(["", "", "", "", "in", "out", "in and out"])
 ITEMS = st.tuples(st.sampled_from(["rows", "list", "arrow"]), st.integers(0, 5))
+
+UNITS = st.lists(st.lists(ITEMS, max_size=3), min_size=1, max_size=4)
 
 
 @st.composite
 def graphs(draw: Any) -> Graph:
     roots = [
-        Root(f"r{i}", draw(st.lists(st.lists(ITEMS, max_size=3), min_size=1, max_size=4)), draw(st.none() | st.integers(0, 20)))
+        Root(f"r{i}", draw(UNITS), draw(st.none() | st.integers(0, 20)), draw(st.integers(0, 3)) == 3)
         for i in range(draw(st.integers(1, 3)))
     ]
     made = [f"m{i}" for i in range(draw(st.integers(0, 3)))]
@@ -237,11 +242,12 @@ def graphs(draw: Any) -> Graph:
 
 def _takers(name: str, reads: list[str], makes: list[str]) -> st.SearchStrategy[Taker]:
     return st.builds(
-        lambda does, streaming, form, fails: Taker(name, reads, makes, does, streaming and does != "hold", form, fails),
+        lambda does, streaming, *rest: Taker(name, reads, makes, does, streaming and does != "hold", *rest),
         st.sampled_from(["copy", "double", "odd", "hold"] if makes else ["copy"]),
         st.booleans(),
         st.sampled_from(["rows", "list", "arrow"]),
         st.none() | st.none() | st.integers(0, 12),
+        CACHES if makes else st.sampled_from(["", "", "in"]),
     )
 
 
