@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from anchovies.core import registry
 from anchovies.core.errors import ConfigError
@@ -16,6 +18,7 @@ from anchovies.sdk.operator import Operator, Uploader
 Files = dict[str, str]
 _ID = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _NOT_OF_A_NAME = re.compile(r"[^a-z0-9_]")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODULE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -56,8 +59,8 @@ class Project:
     follows: bool
 
 
-def project(name: str, operator: str) -> Project:
-    """A `config.yaml` for that operator. Raises ConfigError where there is none."""
+def project(name: str, operator: str, guessed: Sequence[Any] = ()) -> Project:
+    """A `config.yaml` for that operator, with the tables that were guessed. Raises ConfigError for one that is not there."""
     cls = registry.resolve_operator(operator)
     assert issubclass(cls, Operator)
     attributes = list(_attributes(cls))
@@ -71,7 +74,7 @@ def project(name: str, operator: str) -> Project:
         "  # datastore: /srv/anchovies  # where everything is kept; default: ~/.anchovies",
         "",
         *_connections(attributes),
-        *_tables(name, cls),
+        *(_guessed(guessed) if guessed else _tables(name, cls)),
     ]
     return Project({"config.yaml": "\n".join(lines).rstrip() + "\n"}, required, issubclass(cls, Uploader))
 
@@ -102,6 +105,27 @@ def _tables(name: str, cls: type[Operator]) -> list[str]:
     table = _NOT_OF_A_NAME.sub("_", name)
     rest = [f"    # {key}: {' '.join(text.split())}" for key, text in properties.items() if key != "path"]
     return ["tbls:", f"  {table}:", f'    path: "*.csv"  # {properties["path"]}', *_keys("    # "), *rest]
+
+
+def _guessed(tables: Sequence[Any]) -> list[str]:
+    """Tables that were looked at: their properties, their columns as they look, and what may be their key."""
+    lines = [
+        "# Guessed by a look at the first rows. `autodiscover: true` finds types without loss; `columns:` fixes them.",
+        "tbls:",
+    ]
+    for table in tables:
+        lines.append(f"  {_scalar(table.name)}:")
+        lines += [f"    {key}: {_scalar(value)}" for key, value in table.properties.items()]
+        lines += [f"    # unique_by: {_scalar(key)}  # another value in each row that was read" for key in table.keys[:1]]
+        columns = ", ".join(f"{_scalar(column)}: {_scalar(type_)}" for column, type_ in table.columns.items())
+        lines += [f"    # columns: {{{columns}}}", ""]
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    """A value as YAML has it: a text is plain where nothing in it is special."""
+    plain = isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null")
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _keys(margin: str) -> list[str]:

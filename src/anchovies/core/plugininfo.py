@@ -25,6 +25,7 @@ _TARGET = re.compile(r"[\w.]+:[\w.]+")
 @dataclass(frozen=True)
 class PluginInfo:
     """One plugin. `operators`, `connections`, `commands`, `buffers`: name → `module:name`; `datastores`: scheme → the same;
+    `reads`: scheme of an address → the operator whose connection takes it as `uri`;
     `requires`: modules that must be importable;
     `extra`: what `pip install 'anchovies[…]'` calls it; `texts`: a sentence
     on each of its names, if it says one; `path`: its source; `broken`: why its source could not be read."""
@@ -39,6 +40,7 @@ class PluginInfo:
     commands: Mapping[str, str] = field(default_factory=dict)
     datastores: Mapping[str, str] = field(default_factory=dict)
     buffers: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     path: str = ""
     broken: str = ""
@@ -160,6 +162,7 @@ def _info(name: str, module: str, said: dict[str, Any], path: str) -> PluginInfo
         commands=_targets(said.get("commands", ()), module),
         datastores=_targets(said.get("datastores", ()), module),
         buffers=_targets(said.get("buffers", ()), module),
+        reads={str(scheme): str(operator) for scheme, operator in dict(said.get("reads", {})).items()},
         texts=_texts(*(said.get(kind) for kind in ("operators", "connections", "commands", "buffers"))),
         path=path,
     )

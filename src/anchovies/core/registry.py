@@ -120,6 +120,15 @@ def plugin_command(name: str, command: str) -> Any:
     return load_member(info, info.commands[command])
 
 
+def operator_for(scheme: str) -> str:
+    """What `-op` takes for an address of that scheme: `sftp.CsvDownloader`. Raises ConfigError with the nearest scheme."""
+    found = {s: f"{p.name}.{operator}" for p in list_plugins() for s, operator in p.reads.items()}
+    if scheme not in found:
+        hint = did_you_mean(scheme, found, else_list="addresses that can be looked at")
+        raise ConfigError(f"no plugin knows how to look at {scheme}://", hint=hint)
+    return found[scheme]
+
+
 #: where the plugins of our own bring a datastore: others are looked for by reading what every plugin says
 _DATASTORES = {"s3": "s3", "az": "azblob", "gs": "gcs"}
 

@@ -83,6 +83,11 @@ class Operator:
         """Every table there is. The engine picks the active ones (`batch().tbls`)."""
         return ()
 
+    def guess_tbls(self) -> Iterable[Tbl]:
+        """What a source that nobody has described looks like, for `anchovy init --from`: tables with the properties that a person
+        would write. Reads a little of it."""
+        return self.discover_tbls()
+
     def plan(self, tbl: Tbl) -> Iterable[str]:
         """In sentences, what the next run would do with `tbl`; reads, stores nothing."""
         return ()

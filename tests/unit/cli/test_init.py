@@ -12,6 +12,7 @@ import pytest
 from anchovies.cli import starter
 from anchovies.core.config import load_config
 from anchovies.core.errors import ConfigError
+from anchovies.testing.servers import asyncssh_server
 
 
 class Shell:
@@ -130,7 +131,10 @@ def test_bad_names_of_plugins(name: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--from", "sftp://x", "a"], "`anchovy init --from` is not built yet"),
+        (["--from", "gopher://me:secret-word@x", "a"], "no plugin knows how to look at gopher://"),
+        (["--from", "nowhere", "a"], "there is no folder"),
+        (["--from", ".", "a"], "nothing at . looks like a table"),
+        (["--from", "http://me:secret-word@x", "-op", "sftp.CsvDownloader", "a"], "it does not begin with sftp://"),
         (["--plugin", "a", "-op", "sql.Uploader"], "--plugin writes an operator of its own"),
         (["a", "-op", "sftp.Nope"], "there is no 'Nope' in 'sftp'"),
         (["A"], "is not made of lower-case letters"),
@@ -138,5 +142,38 @@ def test_bad_names_of_plugins(name: str, reason: str) -> None:
 )
 def test_mistakes(shell: Shell, args: list[str], said: str) -> None:
     code, out = shell.anchovy("init", *args)
-    assert code == 2 and said in out
+    assert code == 2 and said in out and "secret-word" not in out
     assert not shell.files()
+
+
+def test_a_look_at_a_folder_guesses_its_tables(shell: Shell) -> None:
+    inbox = shell.folder / "inbox"
+    (inbox / "orders").mkdir(parents=True)
+    for day in (1, 2):
+        (inbox / f"orders/2026-11-0{day}.csv").write_text(f"id,total,note\n{day}1,2.50,\n{day}2,3,x\n")
+    (inbox / "customers.tsv").write_text("code\tname\n007\tx\n008\ty\n")
+    code, said = shell.anchovy("init", "sales", "--from", "inbox")
+    assert code == 0, said
+    assert "  orders: 3 columns, perhaps unique by id" in said and "  export ACHVY_CNXN__URI=inbox" in said
+    text = (shell.folder / "config.yaml").read_text()
+    for line in (
+        'path: "orders/*.csv"',
+        "# columns: {code: str, name: str}",
+        '# columns: {id: int, total: "decimal(3,2)", note: str}',
+    ):
+        assert line in text
+    code, said = shell.anchovy("start", ACHVY_CNXN__URI="inbox")
+    assert code == 0 and "end ok: 6 rows" in said, said
+
+
+def test_a_look_at_a_server_shows_no_password(shell: Shell) -> None:
+    outbox = shell.folder / "outbox"
+    outbox.mkdir()
+    (outbox / "fish.csv").write_text("id\n1\n2\n")
+    with asyncssh_server(outbox, "user", "secret-word") as server:
+        env = {"ACHVY_CNXN__HOST_KEY": server.fingerprint}
+        code, said = shell.anchovy("init", "fish", "--from", server.uri("secret-word", "/"), **env)
+    assert code == 0 and "  export ACHVY_CNXN__URI=sftp://user:…@127.0.0.1" in said, said
+    text = (shell.folder / "config.yaml").read_text()
+    assert "operator_cls: sftp.CsvDownloader" in text and 'fish.csv"' in text
+    assert "secret-word" not in said + text

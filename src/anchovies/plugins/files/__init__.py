@@ -10,6 +10,7 @@ PLUGIN = {
     "extra": "",
     "requires": [],
     "operators": {"CsvDownloader": "reads CSV and TSV files, plain or gzip, new and changed ones only"},
+    "reads": {"file": "CsvDownloader"},
     "connections": {"FolderConnection": "a folder of this machine"},
     "commands": {},
 }

@@ -39,6 +39,10 @@ class CsvDownloader(Downloader):
         found = self._find(place, tbl, lambda text: context().progress(warning=text))
         yield from Collector(place, tbl.name, reader).collect(found)
 
+    def guess_tbls(self) -> Iterator[Tbl]:
+        """A table for each kind of text file there is."""
+        return iter(import_module("anchovies.plugins.files.guess").guess_tbls(self.place()))
+
     def plan(self, tbl: Tbl) -> Iterator[str]:
         """How many files are new, changed and known, and the names of the first."""
         warnings: list[str] = []

@@ -11,6 +11,7 @@ PLUGIN = {
     "extra": "sftp",
     "requires": ["asyncssh"],
     "operators": {"CsvDownloader": "reads CSV and TSV files over SFTP, plain or gzip, new and changed ones only"},
+    "reads": {"sftp": "CsvDownloader"},
     "connections": {"SftpConnection": "an SFTP server, by password or key; its host key must be known"},
     "commands": {"trust": "anchovies.plugins.sftp:trust_command"},
 }
