@@ -46,7 +46,7 @@ _CONNECTIONS = (
     "| `ACHVY_CNXN__<ATTRIBUTE>` | an attribute of the default connection |",
     "| `ACHVY_CNXN__<ID>__<ATTRIBUTE>` | an attribute of the connection `<id>` |",
     "| `…__JSONDATA` | several attributes as one JSON object |",
-    "| `…_FILE` | the attribute is read from this file; one newline at its end is dropped |",
+    "| `…_FILE`, `…__FILE` | the attribute is read from this file (up to 64 KiB); one newline at its end is dropped |",
     "| `ACHVY_CNXN__SCHEMAS__<ID>` | the database schema into which the upstream `<id>` is loaded |",
 )
 

@@ -20,6 +20,7 @@ MISPRINTS = ("ANCHY_CNXN__", "ACHY_CNXN__")  # printed so in the original readme
 _SCHEMAS = f"{CNXN}SCHEMAS__"
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*$")
 _LONG_ENOUGH = 8
+MOST_SECRET = 64 << 10  # bytes of a `…_FILE`
 _SECRET_KEY = re.compile(r"pass|pwd|token|secret|key|sig|auth|cred", re.IGNORECASE)
 # attributes that are no secrets and that messages must be able to name
 _OPEN = frozenset((
@@ -109,6 +110,8 @@ def connections_from(env: Mapping[str, str]) -> Connections:
     for variable in sorted(env):
         if (rest := _connection_part(variable)) is None:
             continue
+        if rest.upper().endswith("__FILE") and rest.count("__") > 1:
+            rest = rest[: -len("__FILE")] + "_FILE"  # …__DB__PASSWORD__FILE, as others write it
         id, _, attribute = rest.rpartition("__") if rest.count("__") else ("default", "", rest)
         if not id or not attribute:
             raise ConfigError(f"{variable}: expected {CNXN}<ID>__<ATTRIBUTE> or {CNXN}<ATTRIBUTE>")
@@ -147,10 +150,21 @@ def _as_text(value: Any) -> str:
 
 
 def _read_secret(variable: str, path: str) -> str:
+    """What the file holds, but for one newline at its end. Raises ConfigError that names both, and never shows the content."""
     try:
-        text = Path(path).expanduser().read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{variable}: {path}: {getattr(e, 'strerror', None) or 'it is not UTF-8'}") from None
+        file = Path(path).expanduser()
+        if file.exists() and not file.is_file():
+            raise ConfigError(f"{variable}: {path}: it is no regular file")  # a pipe can be read once only, and may hang
+        with file.open("rb") as f:
+            data = f.read(MOST_SECRET + 1)
+        text = data[:MOST_SECRET].decode("utf-8", "ignore" if len(data) > MOST_SECRET else "strict")
+    except (OSError, ValueError, RuntimeError) as e:
+        why = getattr(e, "strerror", None) or ("it is not UTF-8" if isinstance(e, UnicodeDecodeError) else "it is no path")
+        raise ConfigError(
+            f"{variable}: {path}: {why}", hint="the variable holds the path of a file that holds the secret"
+        ) from None
+    if len(data) > MOST_SECRET:
+        raise ConfigError(f"{variable}: {path}: it has more than {MOST_SECRET >> 10} KiB, so it is no secret")
     return text.removesuffix("\n").removesuffix("\r")
 
 

@@ -1,97 +1,164 @@
-"""Building the connections of an operator, opening them on first use, closing them in reverse order."""
+"""Building the connections of an operator, opening them on first use or at STARTUP, closing them in reverse order."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from anchovies.core.errors import AnchovyError, ConfigError, RetryableError
 from anchovies.core.faultpoint import fault
+from anchovies.core.retry import Retry
 from anchovies.core.secret import Secret
+from anchovies.core.suggest import nearest
+from anchovies.engine.handles import Handle, handle_of
 from anchovies.engine.limits import StopSignal
-from anchovies.sdk.connection import Connection
+from anchovies.sdk.connection import variable_of
+from anchovies.sdk.context import context
 from anchovies.sdk.operator import Operator
 
 TRIES = 4
+BASE = 0.25
+OTHERS = ("datastore", "into")  # connections that are no operator's
+NEAR = 0.7
 
 
 class Connections(Mapping[str, Any]):
-    """Connections by id. Looking one up opens it. Attributes are checked when this is made: ConfigError lists what is missing."""
+    """Connections by id. Looking one up opens it, in whatever thread; each is opened once.
+
+    Attributes are checked when this is made: ConfigError lists all that is missing or wrong, of all of them. `warnings`:
+    sentences about variables that no connection takes, but one might have been meant to.
+    """
 
     def __init__(
-        self, operator: type[Operator], given: Mapping[str, Mapping[str, Secret]], stop: StopSignal, jitter: Callable[[], float]
+        self, operator: type[Operator], given: Mapping[str, Mapping[str, Secret]], stop: StopSignal, retry: Retry
     ) -> None:
-        self._turn = threading.RLock()
-        self._stop = stop
-        self._jitter = jitter
-        self._factories = operator.connection_classes()
-        self._given = {i: given.get(i.lower(), {}) for i in self._factories}
-        self._made: dict[str, Any] = {}
-        self._opened: list[str] = []
-        for cnxn_id, factory in self._factories.items():
-            if isinstance(factory, type) and issubclass(factory, Connection):
-                self._made[cnxn_id] = factory(id=cnxn_id, **self._given[cnxn_id])
+        self._stop, self._retry = stop, retry
+        self._turn = threading.Lock()
+        self._eager = operator.connections_at_startup()
+        self._handles: dict[str, Handle] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._open: dict[str, Any] = {}  # in the order in which they were opened
+        factories = operator.connection_classes()
+        strays = _strays(factories, given)
+        wrong = []
+        for cnxn_id, factory in factories.items():
+            self._locks[cnxn_id] = threading.RLock()
+            try:
+                self._handles[cnxn_id] = handle_of(cnxn_id, factory, given.get(cnxn_id.lower(), {}))
+            except ConfigError as e:
+                wrong.append(_explained(e, cnxn_id, strays))
+        if wrong:
+            raise _all_of(wrong)
+        self.warnings = [
+            f"{variable_of(stray, '…')} is set, but {operator.__name__} has no connection {stray!r}: did you mean {meant!r}?"
+            for stray, meant in strays.items()
+            if stray != "default"
+        ]
 
     def __getitem__(self, cnxn_id: str) -> Any:
-        if cnxn_id not in self._factories:
+        if cnxn_id not in self._handles:
             raise KeyError(cnxn_id)
-        with self._turn:  # sinks have threads of their own
-            if cnxn_id not in self._made:
-                self._made[cnxn_id] = self._call(cnxn_id)
-            made = self._made[cnxn_id]
-            if cnxn_id not in self._opened:
-                self._open(made)
-                self._opened.append(cnxn_id)
-            return made
+        handle = self._handles[cnxn_id]
+        if cnxn_id in self._open and handle.is_open:
+            return self._open[cnxn_id]
+        with self._locks[cnxn_id]:  # sinks, and tables beside one another, have threads of their own
+            if cnxn_id not in self._open or not handle.is_open:
+                made = self._opened(cnxn_id, handle)
+                with self._turn:
+                    self._open[cnxn_id] = made
+            return self._open[cnxn_id]
 
     def __contains__(self, cnxn_id: object) -> bool:
-        return cnxn_id in self._factories
+        return cnxn_id in self._handles
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._factories)
+        return iter(self._handles)
 
     def __len__(self) -> int:
-        return len(self._factories)
+        return len(self._handles)
 
-    def _call(self, cnxn_id: str) -> Any:
-        given = {k: v.reveal() for k, v in self._given[cnxn_id].items()}
-        try:
-            return self._factories[cnxn_id](**given)
-        except TypeError as e:
-            raise ConfigError(
-                f"connection {cnxn_id!r}: {e}", hint=f"set ACHVY_CNXN__{cnxn_id.upper()}__…", connection=cnxn_id
-            ) from e
+    def startup(self) -> None:
+        """Open those that are opened at STARTUP. Raises what one of them raises."""
+        for cnxn_id in self._handles:
+            if cnxn_id in self._eager:
+                with self._stop.nudges:
+                    self[cnxn_id]
 
-    def _open(self, made: Any) -> None:
+    def _opened(self, cnxn_id: str, handle: Handle) -> Any:
         """Open, again with backoff where that may help, until the session stops."""
-        if not isinstance(made, Connection):
-            return
-        for attempt in range(1, TRIES + 1):
+        tried = 0
+        while True:
             self._stop.check()
             try:
                 fault("connection.open.before", RetryableError)
-                made.ensure_open()
+                made = handle.open()
                 fault("connection.open.after", RetryableError)
-                return
-            except RetryableError as e:
-                e.where.setdefault("tries", attempt)  # whoever asked for it need not ask again
-                if attempt == TRIES or self._stop.wait(self._jitter() * 0.25 * 2**attempt):
+                return made
+            except BaseException as e:
+                with suppress(Exception):  # what it had come to
+                    handle.close()
+                if not isinstance(e, RetryableError):
+                    raise
+                tried += 1
+                e.where.setdefault("tries", tried)  # whoever asked for it need not ask again
+                seconds = self._retry.pause(tried, e.retry_after)
+                if seconds is None:
+                    raise
+                _tell(f"connection {cnxn_id!r}: {e}; it is opened again (try {tried + 1} of {self._retry.attempts})")
+                if self._stop.wait(seconds):
                     raise
 
-    def close(self) -> list[str]:
-        """Close what is open, the last first. Returns what went wrong, in words."""
+    def close(self, *, keep: bool = False) -> list[str]:
+        """Close what is open, the last first. Returns what went wrong, in words. `keep`: but for those of STARTUP."""
         wrong = []
-        while self._opened:
-            cnxn_id = self._opened.pop()
-            made = self._made[cnxn_id]
-            close = made.ensure_closed if isinstance(made, Connection) else getattr(made, "close", None)
+        for cnxn_id in reversed(list(self._open)):
+            if keep and cnxn_id in self._eager:
+                continue
+            with self._turn:
+                del self._open[cnxn_id]
             try:
-                if close is not None:
-                    close()
-            except Exception as e:
+                with self._stop.guard():
+                    self._handles[cnxn_id].close()
+            except BaseException as e:  # whatever one of them raises, the others are closed
                 kind = "" if isinstance(e, AnchovyError) else f"{type(e).__name__}: "
                 wrong.append(f"connection {cnxn_id!r} did not close: {kind}{e}")
-            if not isinstance(made, Connection):
-                del self._made[cnxn_id]
         return wrong
+
+
+def _tell(warning: str) -> None:
+    """Told where somebody can hear it, and counted in the record of the task."""
+    with suppress(ConfigError):  # outside of a run
+        ctx = context()
+        data = getattr(ctx.task, "data", {})
+        ctx.task.with_(retries=data.get("retries", 0) + 1)
+        ctx.progress(warning=warning)
+
+
+def _strays(factories: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, str]:
+    """Ids that variables name and no connection has, but one has nearly: stray → meant. Others are other anchovies'."""
+    known = {i.lower(): i for i in factories}
+    others = [i for i in given if i not in known and i not in OTHERS]
+    near = {i: found for i in others if (found := nearest(i, known.values(), NEAR))}
+    if "default" in others and len(known) == 1:
+        near["default"] = next(iter(known.values()))
+    return near
+
+
+def _explained(error: ConfigError, cnxn_id: str, strays: Mapping[str, str]) -> ConfigError:
+    """With the variables that were meant for it, perhaps."""
+    meant = [variable_of(stray, "…") for stray, to in strays.items() if to == cnxn_id]
+    if not meant:
+        return error
+    return ConfigError(
+        error.message, hint=f"{meant[0]} is set: did you mean {variable_of(cnxn_id, '…')}? {error.hint}", connection=cnxn_id
+    )
+
+
+def _all_of(errors: list[ConfigError]) -> ConfigError:
+    """One error that says everything."""
+    if len(errors) == 1:
+        return errors[0]
+    hints = [f"{e.where['connection']}: {e.hint}" for e in errors]
+    return ConfigError("; ".join(e.message for e in errors), hint="; ".join(hints))

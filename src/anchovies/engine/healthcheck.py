@@ -20,9 +20,9 @@ from anchovies.core.retry import Retry
 from anchovies.core.settingkinds import show_duration
 from anchovies.core.settings import Settings
 from anchovies.core.tblconfig import tbl_from_config
+from anchovies.engine.handles import handle_of
 from anchovies.engine.loop import LEAST, LONGEST
 from anchovies.engine.services import phrase
-from anchovies.sdk.connection import Connection
 from anchovies.sdk.operator import Operator, Uploader
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
@@ -111,18 +111,8 @@ def _datastore(store: Store, home: Home, settings: Settings, seen: list[tuple[Le
 
 
 def _connection(factory: Any, cnxn_id: str, given: Mapping[str, Any]) -> str:
-    if isinstance(factory, type) and issubclass(factory, Connection):
-        made: Any = factory(id=cnxn_id, **given)
-        try:
-            made.check()
-        finally:
-            made.ensure_closed()
-        return type(made).__name__
-    made = factory(**{k: v.reveal() for k, v in given.items()})
-    for name in ("check", "close"):
-        if callable(do := getattr(made, name, None)):
-            do()
-    return type(made).__name__
+    handle_of(cnxn_id, factory, given).check()
+    return getattr(factory, "__name__", type(factory).__name__)
 
 
 def _running(info: LeaseInfo, age: float | None, settings: Settings, asked: Asked, clock: Clock) -> Check:

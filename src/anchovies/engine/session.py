@@ -21,7 +21,7 @@ from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
 from anchovies.engine.batch import BatchOutcome, BatchRun
 from anchovies.engine.board import Board
-from anchovies.engine.connections import Connections
+from anchovies.engine.connections import BASE, TRIES, Connections
 from anchovies.engine.context import Outside, RunContext, RunTask
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
@@ -90,6 +90,7 @@ class SessionRun:
         self._hinted = 0
         self.on_arm: Callable[[float | None], None] = lambda at: None
         self.make_work: MakeWork = work_of
+        self._well = True  # the last batch: what it has opened may be trusted
         self.reread: Reread | None = None
         self.board = Board(self.clock)
 
@@ -147,6 +148,7 @@ class SessionRun:
                 self._tell_start(work)
                 self.log.load()
                 began = True
+                connections.startup()
                 run.phase("startup")
                 error = self._batches(services, work, connections)
             except BaseException as e:
@@ -167,8 +169,11 @@ class SessionRun:
     def prepare(self) -> tuple[Services, Connections]:
         """The operator with its connections, and all that a batch shares. Raises ConfigError for what is missing."""
         operator = self.operator_cls()
-        connections = Connections(self.operator_cls, connections_from(self.env), self.stop, self.ids.jitter)
+        retry = Retry(self.clock, self.ids, self.deadline.left, attempts=TRIES, base=BASE)
+        connections = Connections(self.operator_cls, connections_from(self.env), self.stop, retry)
         operator.connections = connections
+        for warning in connections.warnings:
+            self.tell("warning", message=warning)
         keep_cache(operator, Cache(float(self.settings.cache_ttl), self.clock.monotonic))
         services = Services(
             store=self.store,
@@ -207,8 +212,8 @@ class SessionRun:
         self._close(connections)
         return error
 
-    def _close(self, connections: Connections) -> None:
-        for wrong in connections.close():
+    def _close(self, connections: Connections, *, keep: bool = False) -> None:
+        for wrong in connections.close(keep=keep):
             self.tell("warning", message=wrong)
 
     def _batches(self, services: Services, work: Work, connections: Connections) -> BaseException | None:
@@ -222,7 +227,7 @@ class SessionRun:
             work = self.make_work(services, config, self.env)
 
         def between() -> None:
-            self._close(connections)
+            self._close(connections, keep=self._well)
             self._mirror()
             self._hint()
             services.remembered = self._upkeep(services.remembered)
@@ -237,6 +242,7 @@ class SessionRun:
         self.result.batches = number
         self.result.tables = add_up(self.result.tables, outcome.tables)
         failed = outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
+        self._well = failed is None
         said = None if failed is None else self.redact.deep(phrase(failed))
         self.board.ended(said, self.log.state.slot, services.lag())
         return outcome.error, failed

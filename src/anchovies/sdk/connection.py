@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -48,6 +48,8 @@ class Connection:
     """
 
     id: str = "default"
+    #: opened at STARTUP and closed at SHUTDOWN; else opened on first use and closed at the end of the batch
+    at_startup: ClassVar[bool] = False
     _attrs: ClassVar[Mapping[str, tuple[type, Attr]]] = {}
 
     def __init__(self, **values: Any) -> None:
@@ -59,25 +61,18 @@ class Connection:
             if same in attrs:
                 names.setdefault(other, same)
         given = {names.get(k, k): v for k, v in values.items()}
-        if extra := [k for k in given if k not in attrs]:
-            meant = nearest(extra[0], names)
-            raise ConfigError(
-                f"connection {self.id!r} ({type(self).__name__}) takes no attribute {extra[0]!r}: {self.variable(extra[0])}",
-                hint=f"did you mean {self.variable(meant)}?" if meant else self.takes(),
-                connection=self.id,
-            )
-        if missing := [n for n, (_, spec) in attrs.items() if spec.required and n not in given]:
-            raise ConfigError(
-                f"connection {self.id!r} ({type(self).__name__}) needs {missing[0]!r}: set {self.variable(missing[0])}",
-                hint=self.takes(),
-                connection=self.id,
-            )
+        wrong = []
         for name, (kind, spec) in attrs.items():
-            setattr(self, name, _convert(self.id, name, kind, given[name]) if name in given else spec.default)
+            try:
+                setattr(self, name, convert(self.id, name, kind, given[name]) if name in given else spec.default)
+            except ConfigError as e:
+                wrong.append(e.message.removeprefix(f"connection {self.id!r}: "))
+        missing = [n for n, (_, spec) in attrs.items() if spec.required and n not in given]
+        refuse(self.id, type(self).__name__, missing, [k for k in given if k not in attrs], wrong, names, self.takes())
 
     def variable(self, name: str) -> str:
         """The environment variable of an attribute of this connection, for messages."""
-        return "ACHVY_CNXN__" + ("" if self.id == "default" else f"{self.id.upper()}__") + name.upper()
+        return variable_of(self.id, name)
 
     @classmethod
     def attributes(cls) -> Mapping[str, tuple[type, Attr]]:
@@ -90,6 +85,11 @@ class Connection:
             for name in inspect.get_annotations(base):
                 if name.startswith("_") or typing.get_origin(hints[name]) is ClassVar:
                     continue
+                if name.endswith("_file") or name == "jsondata":
+                    raise ConfigError(
+                        f"{cls.__name__}: a connection's attribute cannot be called {name!r}, because …_FILE reads a file",
+                        hint=f"call it {name.removesuffix('_file')}_path, or take its content: {name.removesuffix('_file')}",
+                    )
                 spec = base.__dict__.get(name, _REQUIRED)
                 found[name] = (_plain(hints[name]), spec if isinstance(spec, Attr) else Attr("", spec))
         return found
@@ -111,6 +111,11 @@ class Connection:
         with self:
             pass
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened and not closed since."""
+        return self._opened
+
     def ensure_open(self) -> Self:
         """Open if it is not open yet."""
         if not self._opened:
@@ -119,7 +124,7 @@ class Connection:
         return self
 
     def ensure_closed(self) -> None:
-        """Close if it is open."""
+        """Close if it is open. Whoever uses it next opens it anew: so an operator that finds it broken gets another one."""
         if self._opened:
             self._opened = False
             self.close()
@@ -137,12 +142,16 @@ class Connection:
 class ConnectionMemo:
     """A named connection as a class attribute: `other = ConnectionMemo('other', make_client)`.
 
-    `factory` is any class or callable; it gets the connection's attributes as keyword arguments (lower case), made on first use.
+    `factory` is any class or callable; it gets the connection's attributes as keyword arguments (lower case; converted where it
+    annotates them `int`, `float`, `bool` or `Secret`). It is called on first use, or at STARTUP if `at_startup`. What it returns
+    is used as in `with factory(…) as it:` where it is a context manager (or a generator that yields once); what has a `close()`
+    is closed.
     """
 
-    def __init__(self, id: str, factory: Callable[..., Any]) -> None:
+    def __init__(self, id: str, factory: Callable[..., Any], *, at_startup: bool = False) -> None:
         self.id = id
         self.factory = factory
+        self.at_startup = at_startup
 
     def __get__(self, owner: Any, cls: type) -> Any:
         return self if owner is None else owner.connections[self.id]
@@ -157,7 +166,32 @@ def _plain(hint: Any) -> type:
     return typing.cast("type", args[0])
 
 
-def _convert(cnxn: str, name: str, kind: type, value: Any) -> Any:
+def variable_of(cnxn: str, name: str) -> str:
+    """The environment variable of an attribute of the connection `cnxn`."""
+    return "ACHVY_CNXN__" + ("" if cnxn == "default" else f"{cnxn.upper()}__") + name.upper()
+
+
+def refuse(
+    cnxn: str, kind: str, missing: Iterable[str], extra: Iterable[str], wrong: list[str], names: Iterable[str], takes: str
+) -> None:
+    """Raise ConfigError that names everything that is wrong with what a connection was given, if anything is."""
+    extra, found = list(extra), list(wrong)
+    found += [f"takes no attribute {n!r}: {variable_of(cnxn, n)}" for n in extra]
+    if missing := list(missing):
+        found.append(f"needs {_and(map(repr, missing))}: set {_and(variable_of(cnxn, n) for n in missing)}")
+    if found:
+        near = [variable_of(cnxn, m) for n in extra if (m := nearest(n, names))]
+        hint = f"did you mean {_and(near)}?" if near else takes
+        raise ConfigError(f"connection {cnxn!r} ({kind}) {'; '.join(found)}", hint=hint, connection=cnxn)
+
+
+def _and(texts: Iterable[str]) -> str:
+    *some, last = texts
+    return f"{', '.join(some)} and {last}" if some else last
+
+
+def convert(cnxn: str, name: str, kind: type, value: Any) -> Any:
+    """A text, or a secret, as what an attribute is declared to be. Raises ConfigError that never says what was given."""
     if value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     if kind is Secret:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -19,11 +19,11 @@ from anchovies.sdk.stream import Counts, Load, Position, Stream, Target
 class Operator:
     """What an anchovy runs. What it does follows from its marked methods, never from its name.
 
-    Class attributes a plugin sets: `connection_cls` (the class of the default connection) and `tbl_properties` (the table
-    properties it understands: name → what it means). One instance lives for one session.
+    Class attributes a plugin sets: `connection_cls` (the class of the default connection, or any callable) and `tbl_properties`
+    (the table properties it understands: name → what it means). One instance lives for one session.
     """
 
-    connection_cls: ClassVar[type[Connection] | None] = None
+    connection_cls: ClassVar[Callable[..., Any] | None] = None
     tbl_properties: ClassVar[Mapping[str, str]] = {}
 
     #: every connection by id, set by the engine at STARTUP; the default one is `default`
@@ -59,6 +59,13 @@ class Operator:
         for base in reversed(cls.__mro__):
             found.update({m.id: m.factory for m in vars(base).values() if isinstance(m, ConnectionMemo)})
         return found
+
+    @classmethod
+    def connections_at_startup(cls) -> frozenset[str]:
+        """Ids of the connections that are opened at STARTUP."""
+        memos = [m for base in cls.__mro__ for m in vars(base).values() if isinstance(m, ConnectionMemo)]
+        eager = {i for i, c in cls.connection_classes().items() if getattr(c, "at_startup", False) is True}
+        return frozenset(eager | {m.id for m in memos if m.at_startup})
 
     @classmethod
     def marked(cls) -> Iterator[tuple[str, Spec]]:

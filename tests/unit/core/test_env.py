@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anchovies.core.env import Environment, Redactor, connections_from, parse_dotenv, read_environment, schemas_from
+from anchovies.core.env import MOST_SECRET, Environment, Redactor, connections_from, parse_dotenv, read_environment, schemas_from
 from anchovies.core.errors import ConfigError
 
 
@@ -73,6 +74,51 @@ def test_dotenv_names_the_line_and_never_its_text(line: str) -> None:
     with pytest.raises(ConfigError, match=r"^\.env:2: ") as e:
         parse_dotenv(f"OK=1\n{line}\n")
     assert "secret-value" not in str(e.value)
+
+
+def test_secrets_in_files(tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(b"correct-horse\r\n")
+    for variable in ("DB__PASSWORD_FILE", "DB__PASSWORD__FILE", "db__password__file"):
+        assert plain({f"ACHVY_CNXN__{variable}": str(tmp_path / "s")}) == {"db": {"password": "correct-horse"}}
+    (tmp_path / "link").symlink_to(tmp_path / "s")  # as Kubernetes mounts them
+    assert plain({"ACHVY_CNXN__TOKEN_FILE": str(tmp_path / "link")}) == {"default": {"token": "correct-horse"}}
+    assert plain({"ACHVY_CNXN__X__FILE": str(tmp_path)}) == {"x": {"file": str(tmp_path)}}, "an attribute of that name"
+    largest = "x" * MOST_SECRET
+    (tmp_path / "large").write_text(largest)
+    assert plain({"ACHVY_CNXN__TOKEN_FILE": str(tmp_path / "large")}) == {"default": {"token": largest}}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"correct-horse" * 6000, "it has more than 64 KiB"),
+        ("ä".encode() * 40_000, "it has more than 64 KiB"),
+        (b"correct-horse\xff", "it is not UTF-8"),
+        ("folder", "it is no regular file"),
+        ("pipe", "it is no regular file"),
+        ("nothing", "No such file"),
+        ("locked", "Permission denied"),
+    ],
+)
+def test_files_that_hold_no_secret(tmp_path: Path, content: bytes | str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "secret"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "folder":
+        path.mkdir()
+    elif content == "pipe":
+        os.mkfifo(path)
+    elif content == "locked":
+        path.write_text("correct-horse")
+
+        def refuse(self: Path, *args: object) -> None:  # root may read everything
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigError) as caught:
+        connections_from({"ACHVY_CNXN__DB__TOKEN_FILE": str(path)})
+    assert f"ACHVY_CNXN__DB__TOKEN_FILE: {path}: {why}" in caught.value.message
+    assert "correct-horse" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_a_real_variable_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_a_factory_that_does_not_take_what_it_is_given(place: Any) -> None:
         def t(self) -> Any:
             yield {"key": self.other}
 
-    with pytest.raises(ConfigError, match="connection 'other'.*unexpected keyword"):
+    with pytest.raises(ConfigError, match="connection 'other'.*takes no attribute 'wrong'"):
         place.run(Strict, cnxns={"other": {"wrong": "x"}})
     place.run(Strict, cnxns={"other": {"key": "x"}})
     assert place.rows("t") == [{"key": "x"}]
