@@ -51,7 +51,7 @@ POINTS = frozenset(
         ("probe", "list", "put delete"),
         ("lock", "lock", ""),
         ("data", "get list", "put delete"),
-        ("rejects", "list", ""),
+        ("rejects", "list", "put delete"),
         ("result", "", "put"),
         ("task_log", "", "put"),
         ("mirror", "", "put"),

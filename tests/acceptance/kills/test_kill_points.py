@@ -20,6 +20,7 @@ from anchovies.core.ids import SystemIds
 from anchovies.core.tbl import Column, Tbl
 from anchovies.core.tblconfig import tbl_to_json
 from anchovies.core.types import parse_type
+from anchovies.engine.rejected import rejected
 from anchovies.store.buffers import buffer_named
 from anchovies.store.datafile import read_file, write_file
 from anchovies.store.disk import Disk
@@ -125,13 +126,14 @@ def files(place: Place) -> None:
     (place.folder / "inbox").mkdir()
     for k in range(3):
         rows = "".join(f"{i}\n" for i in range(1 + 10 * k, 11 + 10 * k))
-        (place.folder / f"inbox/{k}.csv").write_text(f"i\n{rows}")
-    (place.folder / "files.yaml").write_text("tbls:\n  ints: {path: '*.csv', columns: {i: int}}\n")
+        (place.folder / f"inbox/{k}.csv").write_text(f"i\n{rows}bad\n")
+    (place.folder / "files.yaml").write_text("tbls:\n  ints: {path: '*.csv', columns: {i: int}, on_bad_row: reject}\n")
 
 
 def right_files(place: Place) -> None:
     place.settled(lambda: place.download(operator="files.CsvDownloader"))
     assert place.numbers() == list(range(1, 31))
+    assert [(r["file"], r["line"]) for r in rejected(place.world.store, HOME)] == [(f"{k}.csv", 12) for k in range(3)]
 
 
 def right_acks(place: Place) -> None:
@@ -192,7 +194,8 @@ def long_log(place: Place) -> None:
             log.append(Change(files=[file], checkpoints=done, tables=TABLES))
         if last < SLOTS:  # the page is whole after that: who comes next keeps it as a segment
             log.finish()
-    for key in (HOME.data("ints", 0, 1, "left", "jsonl.gz"), HOME.manifest(0, 1, "left"), HOME.shard(1, "0" * 64)):
+    left = HOME.data("ints", 0, 1, "left", "jsonl.gz"), HOME.rejects("ints", 0, 1, "left")
+    for key in (*left, HOME.manifest(0, 1, "left"), HOME.shard(1, "0" * 64)):
         store.put(key, b"left over")
     (place.world.root / TMP / "left").write_bytes(b"x")
 
