@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from anchovies.core.errors import ConfigError, RowError
+from anchovies.core.errors import ConfigError, RetryableError, RowError
 from anchovies.engine.rejected import rejected
 from anchovies.sdk import Downloader, Stream, context, sink, source
 from anchovies.store.keys import Home
@@ -115,6 +115,32 @@ def test_a_batch_that_begins_again_commits_them_once(place: Any, swap_store: Any
     assert len(tries) == 2
     assert len(bad(place)) == 6
     assert len(place.named("/$results/rejects/")) == 1
+
+
+def test_a_source_that_is_asked_again_rejects_its_rows_once(place: Any) -> None:
+    tries: list[int] = []
+
+    class Again(Counter):
+        @source("t")
+        def t(self) -> Any:
+            for i, row in enumerate(super().t()):
+                if i in (5, 9) and len(tries) < 2:
+                    tries.append(i)
+                    raise RetryableError("not now")
+                yield row
+
+    place.run(Again, tbls=TBLS)
+    assert len(tries) == 2
+    assert sorted(r["n"] for r in _rows(place)) == [n for n in range(30) if n % 5]
+    assert len(bad(place)) == 6
+
+
+def test_a_limit_of_a_batch_cuts_rejects_as_it_cuts_rows(place: Any) -> None:
+    for _ in range(8):
+        place.run(Counter, tbls=TBLS, batch_rows=4)
+    assert place.checkpoint("done") == 30
+    assert sorted(r["n"] for r in _rows(place)) == [n for n in range(30) if n % 5]
+    assert len(bad(place)) == 6
 
 
 def test_what_is_dropped_takes_its_rejects_with_it(place: Any) -> None:
