@@ -14,7 +14,7 @@ from anchovies.cli.describe import describe
 from anchovies.cli.main import COMMANDS, anchovy
 from anchovies.core.declared import GROUPS, Setting
 from anchovies.core.registry import list_plugins
-from anchovies.core.tblconfig import LATER_KEYS, LATER_VALUES, TABLE_KEYS
+from anchovies.core.tblconfig import LATER_KEYS, TABLE_KEYS
 
 _BUILT_IN = str(Path(anchovies.__file__ or "").parent)
 _NOTE = "<!-- Generated: `make reference` writes this page. -->"
@@ -68,8 +68,7 @@ def _cell(text: str) -> str:
 
 def _tables() -> Iterator[str]:
     yield "Keys of a table under `tbls:`, besides the properties of its plugin: " + ", ".join(f"`{k}`" for k in TABLE_KEYS) + "."
-    values = [f"`{k}: {str(v).lower()}`" for k, found in LATER_VALUES.items() for v in found]
-    yield "Not built yet: " + ", ".join([*(f"`{k}`" for k in LATER_KEYS), *values]) + "."
+    yield "Not built yet: " + ", ".join(f"`{k}`" for k in LATER_KEYS) + "."
 
 
 def cli_page() -> str:

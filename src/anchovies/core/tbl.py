@@ -74,6 +74,11 @@ class Tbl(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys([*self.set_by, *(k.column for k in self.sort_by)]))
 
     @property
+    def by_task(self) -> bool:
+        """Whether a target takes whole tasks, each as one: rows that are missing from it go."""
+        return self.snapshot or self.write == "replace"
+
+    @property
     def reshapes(self) -> bool:
         """Whether rows change on their way: something is left out, renamed or masked."""
         return bool(self.exclude or self.rename or self.mask)
@@ -97,6 +102,10 @@ class Tbl(msgspec.Struct, frozen=True):
             )
         elif self.unique_by:
             out.append("newest = the last that arrived")
+        if self.by_task:
+            out.append("a task is the whole table: rows that are missing from it go; a task that did not end is not loaded")
+        if self.deleted_by:
+            out.append(f"a row whose {self.deleted_by} is set marks a delete")
         if not out and self.write_mode == "append":
             out.append("no key: every row that arrives is appended")
         return out

@@ -15,8 +15,7 @@ from anchovies.core.suggest import did_you_mean, nearest
 from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
 
 NOT_BUILT = "is not built yet (see CHANGELOG)"
-LATER_KEYS = ("expect", "current_view", "deleted_by")
-LATER_VALUES = {"write": ("replace",), "snapshot": (True,)}
+LATER_KEYS = ("expect", "current_view")
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "columns": parse_columns,
     "unique_by": parse_names,
@@ -28,6 +27,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "on_bad_row": choice("fail", "reject").parse,
     "allow_failure": BOOL.parse,
     "snapshot": BOOL.parse,
+    "deleted_by": TEXT.parse,
     "exclude": parse_exclude,
     "rename": parse_rename,
     "mask": parse_mask,
@@ -87,10 +87,7 @@ def _merged(upstream: Tbl, changes: dict[str, Any], published: bool) -> Tbl:
 
 
 def _read(key: str, value: Any, where: str) -> Any:
-    found = _READERS[key](value, where)
-    if found in LATER_VALUES.get(key, ()):
-        raise ConfigError(f"{where}: {key}: {str(found).lower()} {NOT_BUILT}")
-    return found
+    return _READERS[key](value, where)
 
 
 def _check_property(key: str, where: str, properties: Mapping[str, str] | None) -> None:
@@ -144,7 +141,7 @@ def tbl_from_json(data: Mapping[str, Any]) -> Tbl:
     where = f"table {name}"
     found: dict[str, Any] = {k: read(data[k], f"{where}.{k}") for k, read in _READERS.items() if k != "columns" and k in data}
     parsed = tuple(parse_columns({n: t}, where)[0] for n, t in columns)
-    return Tbl(name, parsed, **found, deleted_by=data.get("deleted_by"), properties=dict(data.get("free") or {}))
+    return Tbl(name, parsed, **found, properties=dict(data.get("free") or {}))
 
 
 def match_tables(tables: Iterable[T], enabled: Iterable[str], disabled: Iterable[str]) -> list[T]:

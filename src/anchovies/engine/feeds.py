@@ -58,9 +58,11 @@ class Feed(msgspec.Struct):
 
     @property
     def head(self) -> int:
-        """The last slot that brought rows or a completion of the table."""
+        """The last slot that brought rows or a completion of the table; of one that is loaded task by task, a completion."""
         totals = self.upstream.state.totals.get(self.name)
-        return 0 if totals is None else max(totals.slot, totals.complete)
+        if totals is None:
+            return 0
+        return totals.complete if self.target.tbl.by_task else max(totals.slot, totals.complete)
 
     @property
     def retired(self) -> int:

@@ -54,6 +54,7 @@ class CommitLoad:
     end: Position
     files: list[CommittedFile] = field(default_factory=list)
     replaces: Position | None = None
+    whole: bool = False
 
     @property
     def rows(self) -> int:
@@ -109,7 +110,10 @@ def group(
     most_rows: int | None = None,
 ) -> Iterator[CommitLoad]:
     """Consecutive commits as loads of about `most_bytes` of data files, and `most_rows`; a commit is never cut. Commits without
-    rows of the table only move the end; so do those up to slot `after`."""
+    rows of the table only move the end; so do those up to slot `after`. Of a table that is loaded task by task: see `tasks`."""
+    if target.tbl.by_task:
+        yield from tasks(records, start, store, target, after)
+        return
     load = CommitLoad(target, start, start)
     for record in records:
         files = files_of(record, target.tbl.name, store, target) if record.slot > after else []
@@ -120,4 +124,29 @@ def group(
         load.files += files
         load.end = Position(record.slot, record.cid)
     if load.end != load.start:
+        yield load
+
+
+def tasks(records: Iterable[Record], start: Position, store: Store, target: Target, after: int) -> Iterator[CommitLoad]:
+    """One load for each whole task that ended well; what others committed of the table is never applied.
+
+    Where only the newest task shows in the target (`replace`), that one alone. A task is what one batch of one session committed.
+    """
+    load, files, who = CommitLoad(target, start, start), list[CommittedFile](), ("", 0)
+    for record in records:
+        found = files_of(record, target.tbl.name, store, target)
+        ended = target.tbl.name in record.change.complete
+        if not found and not ended:
+            continue
+        if (record.writer.session, record.writer.batch) != who:
+            files, who = [], (record.writer.session, record.writer.batch)
+        files += found
+        if not ended or record.slot <= after:
+            continue
+        if load.whole and target.tbl.write_mode != "replace":
+            yield load
+            load = CommitLoad(target, load.end, load.end)
+        load.files, load.end, load.whole = files, Position(record.slot, record.cid), True
+        files = []
+    if load.whole:
         yield load

@@ -183,8 +183,10 @@ def _expected(feed: Feed, source: Source, at: Position, mine: list[Loaded]) -> i
     joined = all(a.end == b.start for a, b in pairwise(chain))
     if not chain or chain[0].start or not joined or chain[-1].end != at.slot:
         return None
-    total = {what: sum(x.counts.get(what, 0) for x in chain) for what in ("inserted", "changed", "late", "expired")}
-    return total["inserted"] - total["expired"] if mode == "merge" else total["inserted"] + total["changed"] + total["late"]
+    total = {what: sum(x.counts.get(what, 0) for x in chain) for what in ("inserted", "changed", "late", "expired", "deleted")}
+    if mode == "scd":
+        return total["inserted"] + total["changed"] + total["late"]
+    return total["inserted"] - total["expired"] - total["deleted"]
 
 
 def _compare(line: Line, feed: Feed, there: int | None, expected: int | None) -> None:

@@ -93,6 +93,12 @@ class Load(Protocol):
     @property
     def files(self) -> Sequence[LoadFile]: ...
     @property
+    def whole(self) -> bool:
+        """Whether `files` are one whole task of a table with `snapshot: true` or `write: replace`: rows that are missing go. Of
+        such a table a load that is not whole holds no rows."""
+        ...
+
+    @property
     def replaces(self) -> Position | None:
         """None, but for the first load of `anchovy replay`: where the target has to stand for its table to be made anew, with
         these rows, in the same transaction. Only given to an uploader that says `can_replace`."""

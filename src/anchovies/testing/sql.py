@@ -98,6 +98,7 @@ class FakeLoad:
     start: Position = field(default_factory=Position)
     end: Position = field(default_factory=lambda: Position(1, "c1"))
     replaces: Position | None = None
+    whole: bool = False
 
     @property
     def rows(self) -> int:
@@ -116,9 +117,13 @@ def target(tbl: Tbl, schema: str = "shop") -> Target:
 def loads(
     tbl: Tbl, commits: Sequence[Sequence[Unit]], cuts: Sequence[int] = (), folder: str | None = None, schema: str = "shop"
 ) -> list[FakeLoad]:
-    """Commits grouped into loads: a load ends before each commit in `cuts`. With `folder`, files are Parquet too."""
+    """Commits grouped into loads: a load ends before each commit in `cuts`. With `folder`, files are Parquet too.
+
+    Of a table that is loaded task by task, each commit is a whole task, so cuts make no difference.
+    """
     out: list[FakeLoad] = []
-    bounds = sorted({0, len(commits), *(c for c in cuts if 0 < c < len(commits))})
+    inside = range(1, len(commits)) if tbl.by_task else [c for c in cuts if 0 < c < len(commits)]
+    bounds = sorted({0, len(commits), *inside})
     for first, last in pairwise(bounds):
         files = [
             FakeFile(tbl, [u for u in c if u.rows], f"{folder}/{i}.parquet" if folder else None)
@@ -126,7 +131,7 @@ def loads(
             if any(u.rows for u in c)
         ]
         ends = [Position(n, f"c{n}") if n else Position() for n in (first, last)]
-        out.append(FakeLoad(target(tbl, schema), files, *ends))
+        out.append(FakeLoad(target(tbl, schema), files, ends[0], ends[1], whole=tbl.by_task))
     return out
 
 
@@ -150,12 +155,16 @@ class Model:
         self.bag = bool(tbl.set_by) and not tbl.unique_by and not tbl.sort_by
 
     def apply(self, units: Sequence[Unit]) -> None:
-        """Apply units in their order."""
-        for unit in units:
-            rows = [({n: r.get(n) for n in self.names}, unit.seq + i) for i, r in enumerate(unit.rows)]
-            if self.tbl.write_mode == "append":
-                self.appended.extend(r for r, _ in rows)
-            elif self.tbl.set_by:
+        """Apply units in their order; of a table that is loaded task by task, they are one whole task."""
+        numbered = [[({n: r.get(n) for n in self.names}, u.seq + i) for i, r in enumerate(u.rows)] for u in units]
+        if self.tbl.by_task:
+            numbered = [[row for unit in numbered for row in unit]]
+        for rows in numbered:
+            if self.tbl.write_mode == "append" or not self.tbl.identity:
+                self.appended = [*([] if self.tbl.by_task else self.appended), *(r for r, _ in rows)]
+            elif self.tbl.by_task and not rows:
+                self._expire_all()
+            elif self.tbl.set_by or self.tbl.by_task:
                 self._unit(rows)
             else:
                 for row, seq in rows:
@@ -163,9 +172,9 @@ class Model:
 
     def table(self) -> list[tuple[Any, ...]]:
         """The rows of the table: source columns and, for `scd`, `_seq` and `_del`; sorted by their text."""
-        if self.tbl.write_mode == "append":
+        if self.tbl.write_mode == "append" or not self.tbl.identity:
             out = [tuple(r[n] for n in self.names) for r in self.appended]
-        elif self.tbl.write_mode == "merge":
+        elif self.tbl.write_mode in ("merge", "replace"):
             out = [tuple(v.row[n] for n in self.names) for v in self.versions if v.end is None]
         else:
             out = [(*(v.row[n] for n in self.names), v.seq, v.end) for v in self.versions]
@@ -175,7 +184,10 @@ class Model:
 
     def _arrive(self, row: dict[str, Any], seq: int) -> None:
         current = self._current(self._identity(row))
-        if current is None:
+        if self._dead(row):
+            if current is not None and self._order(row, current.row) <= 0:
+                current.end = seq
+        elif current is None:
             self.versions.append(Version(row, seq))
         elif _equal(row, current.row):
             return
@@ -200,15 +212,18 @@ class Model:
         known = list(self.versions)
         for key, (row, seq) in winners.items():
             current = self._current(key)
-            if current is not None and _equal(row, current.row):
+            if current is not None and not self._dead(row) and _equal(row, current.row):
                 continue
             if current is not None:
                 current.end = seq
-            self.versions.append(Version(row, seq))
+            if not self._dead(row):
+                self.versions.append(Version(row, seq))
         lost: list[dict[str, Any]] = []
         for row, seq in rows:
             key = self._identity(row)
             won, at = winners[key]
+            if self._dead(row) or self._dead(won):
+                continue
             mine = [v.row for v in known if self._identity(v.row) == key]
             if seq == at or any(_equal(row, other) for other in [won, *mine, *(x for x in lost if self._identity(x) == key)]):
                 continue
@@ -221,6 +236,8 @@ class Model:
         """Rows without anything that tells them apart: as many equal rows as the unit has continue, the rest come or go."""
         left = [v for v in self.versions if v.end is None and any(self._set(v.row) == self._set(r) for r, _ in rows)]
         for row, seq in rows:
+            if self._dead(row):
+                continue
             same = next((v for v in left if _equal(v.row, row)), None)
             if same is None:
                 self.versions.append(Version(row, seq))
@@ -235,6 +252,12 @@ class Model:
             if version.end is None and self._set(version.row) in sets and self._identity(version.row) not in here:
                 version.end = self._first(rows, version)
 
+    def _expire_all(self) -> None:
+        """A whole task without rows: it has no `_seq` of its own, so one after the last is taken."""
+        last = max((n for v in self.versions for n in (v.seq, v.end or 0)), default=0)
+        for version in self.versions:
+            version.end = last + 1 if version.end is None else version.end
+
     def _first(self, rows: list[tuple[dict[str, Any], int]], version: Version) -> int:
         return next(seq for row, seq in rows if self._set(row) == self._set(version.row))
 
@@ -244,7 +267,11 @@ class Model:
         return tuple(repr(row.get(n)) for n in self.tbl.identity)
 
     def _set(self, row: Row) -> Any:
-        return tuple(repr(row[n]) for n in self.tbl.set_by)
+        return () if self.tbl.by_task else tuple(repr(row[n]) for n in self.tbl.set_by)
+
+    def _dead(self, row: Row) -> bool:
+        """Whether a row marks a delete."""
+        return bool(row.get(self.tbl.deleted_by)) if self.tbl.deleted_by else False
 
     def _current(self, key: Any) -> Version | None:
         return next((v for v in self.versions if v.end is None and self._identity(v.row) == key), None)

@@ -79,9 +79,6 @@ def test_mistakes_are_named(raw: dict[str, Any], message: str, hint: str) -> Non
     "raw",
     [
         {"expect": {}},
-        {"snapshot": True},
-        {"deleted_by": "d"},
-        {"write": "replace"},
         {"current_view": "v"},
     ],
     ids=str,

@@ -14,6 +14,10 @@ Everything else lost: it becomes an already superseded version (`scd`), unless t
 A unit is applied as one: its losers were never current, and end at the `_seq` of the version that is current after the unit. A
 set whose rows nothing tells apart (neither unique_by nor sort_by) is a bag: the n-th of equal rows is one identity, so as many
 equal rows as the unit brings continue, and only the difference comes or goes.
+
+A whole task (`snapshot`, `replace`) is a unit of one set, the whole table. A delete marker (`deleted_by`) is a link like any
+other, but no version: it ends the one before it, and whatever comes after it is new. A key has no memory of its deletes: where
+`sort_by` decides, rows after a marker compete with each other only, so a load with markers is merged in rounds.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ from anchovies.plugins.sql.table import Table
 from anchovies.sdk import RetryableError, Tbl
 
 STAGE = "_anchovies_stage"
+ROUNDS = "_anchovies_rounds"
+FALSE_TEXTS = "'', '0', 'false', 'f', 'no', 'n', 'off'"
 TEMPS = ("_anchovies_w", "_anchovies_flagged", "_anchovies_linked", "_anchovies_fate")
 
 
@@ -40,16 +46,55 @@ class Merge:
 
     def __post_init__(self) -> None:
         self.scd = self.tbl.write_mode == "scd"
-        self.sets = bool(self.tbl.set_by)
+        self.set_by = () if self.tbl.by_task else self.tbl.set_by
+        self.sets = bool(self.tbl.set_by) or self.tbl.by_task
+        self.stage = STAGE
         self.bag = self.sets and not self.tbl.unique_by and not self.tbl.sort_by
         self.n = range(len(self.table.columns))
         # a column that was null in every row so far has no type, so it is not there, and neither orders nor tells rows apart
         absent = {c.name for c in self.tbl.columns if c.type.kind == "null"}
         self.sort_by = [k for k in self.tbl.sort_by if k.column not in absent]
         self.identity = [n for n in self.tbl.identity if n not in absent]
+        self.dead = self._marker(self.tbl.deleted_by) if self.tbl.deleted_by and self.tbl.deleted_by not in absent else "0"
 
     def run(self) -> dict[str, int]:
         """Apply it; the counts."""
+        if self.sets or not self.sort_by or self.dead == "0" or not (last := self._rounds()):
+            return self._once()
+        total: dict[str, int] = {}
+        for n in range(last + 1):
+            self.stage = f"(SELECT s.* FROM {STAGE} s JOIN {ROUNDS} r ON r._seq = s._seq WHERE r._round = {n}) _one"  # noqa: S608
+            for what, count in self._once().items():
+                total[what] = total.get(what, 0) + count
+        self.db.run(f"DROP TABLE {ROUNDS}")
+        return total
+
+    def _rounds(self) -> int:
+        """Number the rows of each key: those up to its first marker, those up to the next, and so on. The last number."""
+        keys = ", ".join(self.db.carry(f"c{self._index(n)}", self._col(n).sql) for n in self.tbl.unique_by)
+        frame = f"OVER (PARTITION BY {keys} ORDER BY _seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+        self.db.run(f"DROP TABLE IF EXISTS {ROUNDS}")
+        numbered = f"SELECT _seq, coalesce(sum({self.dead}) {frame}, 0) AS _round FROM {STAGE}"  # noqa: S608
+        self.db.run(f"CREATE TEMPORARY TABLE {ROUNDS}{self.db.transient} AS {numbered}")
+        last = int(str(self.db.rows(f"SELECT coalesce(max(_round), 0) FROM {ROUNDS}")[0][0]))  # noqa: S608
+        if not last:
+            self.db.run(f"DROP TABLE {ROUNDS}")
+        return last
+
+    def _marker(self, column: str) -> str:
+        """1 for a row of the stage that marks a delete: true, another number than 0, a text that does not say no, any value of
+        another type."""
+        col = self._col(column)
+        value = self.db.carry(f"c{self._index(column)}", col.sql)
+        if col.sql.lower() in ("text", "varchar", "longtext"):
+            said = f"lower(trim({value})) NOT IN ({FALSE_TEXTS})"
+        elif col.type.kind == "bool":
+            said = value
+        else:
+            said = f"{value} <> 0" if col.type.kind in ("int", "float", "decimal") else f"{value} IS NOT NULL"
+        return f"CASE WHEN {said} THEN 1 ELSE 0 END"
+
+    def _once(self) -> dict[str, int]:
         self._work()
         self._flag()
         self._link()
@@ -73,14 +118,14 @@ class Merge:
         new = ", ".join(f"{self.db.carry(f'c{i}', cols[i].sql)} AS c{i}" for i in self.n)
         old = ", ".join(f"{self.db.carry('t.' + cols[i].quoted, cols[i].sql)} AS c{i}" for i in self.n)
         rows = (
-            f"SELECT {new}, _seq, _seq AS _ord, {'_unit' if self.sets else '1'} AS _unit, "  # noqa: S608
-            f"CAST(NULL AS {self.db.addr_type}) AS _addr FROM {STAGE} UNION ALL {self._touched(old)}"
+            f"SELECT {new}, _seq, _seq AS _ord, {'_unit' if self.set_by else '1'} AS _unit, "  # noqa: S608
+            f"CAST(NULL AS {self.db.addr_type}) AS _addr, {self.dead} AS _dead FROM {self.stage} UNION ALL {self._touched(old)}"
         )
         if self.bag:
             every = ", ".join(f"c{i}" for i in self.n)
             rows = f"SELECT a.*, row_number() OVER (PARTITION BY _unit, {every} ORDER BY _seq) AS _nth FROM ({rows}) a"  # noqa: S608
         identity = [f"c{i}" for i in self.n] + ["_nth"] if self.bag else self._at(self.identity)
-        s = f"dense_rank() OVER (ORDER BY {', '.join(self._at(self.tbl.set_by))})" if self.sets else "0"
+        s = f"dense_rank() OVER (ORDER BY {', '.join(self._at(self.set_by))})" if self.set_by else "0"
         self._temp(
             0,
             f"SELECT b.*, dense_rank() OVER (ORDER BY {', '.join(identity)}) AS _k, {s} AS _s, "  # noqa: S608
@@ -90,8 +135,10 @@ class Merge:
     def _touched(self, columns: str) -> str:
         """The current rows of the sets that the load brings, and of the keys."""
         seq, current = ("t._seq", "t._del IS NULL") if self.scd else ("0", "1 = 1")
-        select = f"SELECT {columns}, {seq} AS _seq, 0 AS _ord, 0 AS _unit, t.{self.db.addr} AS _addr FROM "  # noqa: S608
+        select = f"SELECT {columns}, {seq} AS _seq, 0 AS _ord, 0 AS _unit, t.{self.db.addr} AS _addr, 0 AS _dead FROM "  # noqa: S608
         table = f"{self.table.relation} t"
+        if self.sets and not self.set_by:
+            return f"{select}{table} WHERE {current}"
         by_key = f"{select}{self._distinct(self.tbl.unique_by, 's')} JOIN {table} ON {self._meets(self.tbl.unique_by, 's')}"
         if not self.sets:
             return f"{by_key} WHERE {current}"
@@ -104,7 +151,7 @@ class Merge:
 
     def _distinct(self, names: Iterable[str], alias: str) -> str:
         values = ", ".join(f"{self.db.carry(self._name(n), self._col(n).sql)} AS {self._name(n)}" for n in names)
-        return f"(SELECT DISTINCT {values}, 1 AS one FROM {STAGE}) {alias}"  # noqa: S608
+        return f"(SELECT DISTINCT {values}, 1 AS one FROM {self.stage}) {alias}"  # noqa: S608
 
     def _meets(self, names: Iterable[str], alias: str) -> str:
         """The join of the table `t` with carried values of the columns `names`; a plain equality, so that an index helps."""
@@ -117,7 +164,7 @@ class Merge:
     def _flag(self) -> None:
         order = [f"{self.db.ordered(self._name(k.column), self._col(k.column))} {'DESC' if k.descending else 'ASC'} NULLS LAST"
                  for k in self.sort_by]  # fmt: skip
-        ids = "_id, _k, _s, _unit, _ord, _seq, _addr"
+        ids = "_id, _k, _s, _unit, _ord, _seq, _addr, _dead"
         if self.sets:
             first = f"row_number() OVER (PARTITION BY _k, _unit ORDER BY {', '.join([*order, '_ord DESC'])})"
             chain = f"SELECT {ids}, CASE WHEN {first} = 1 THEN 1 ELSE 0 END AS _chain FROM {TEMPS[0]}"  # noqa: S608
@@ -142,19 +189,20 @@ class Merge:
         expired = (
             f"SELECT l.*, CASE WHEN _xu IS NOT NULL AND (_next IS NULL OR _xu < _next) THEN _xf END AS _xat "  # noqa: S608
             f"FROM ({links}) l LEFT JOIN ({units}) u ON u._s = l._s AND u._unit = l._unit"
-        ).replace("l.*", "l._id, l._k, l._unit, l._ord, l._seq, l._addr, l._prev", 1)
+        ).replace("l.*", "l._id, l._k, l._unit, l._ord, l._seq, l._addr, l._dead, l._prev", 1)
         self._temp(2, f"SELECT x.*, lag(_xat) {k} AS _gone FROM ({expired}) x")  # noqa: S608
 
     def _fates(self) -> None:
         k = "OVER (PARTITION BY _k ORDER BY _ord)"
-        fresh = f"l._prev IS NULL OR l._gone IS NOT NULL OR NOT ({self._equal('x', 'p')})"
+        first = "l._prev IS NULL OR l._gone IS NOT NULL OR p._dead = 1"
         kept = (
-            f"SELECT l._id, l._k, l._unit, l._ord, l._seq, l._addr, l._prev, l._gone, l._xat, "  # noqa: S608
-            f"CASE WHEN {fresh} THEN 1 ELSE 0 END AS _kept FROM {TEMPS[2]} l JOIN {TEMPS[0]} x ON x._id = l._id "
-            f"LEFT JOIN {TEMPS[0]} p ON p._id = l._prev"
+            f"SELECT l._id, l._k, l._unit, l._ord, l._seq, l._addr, l._dead, l._xat, "  # noqa: S608
+            f"CASE WHEN {first} THEN 1 ELSE 0 END AS _first, "
+            f"CASE WHEN l._dead = 0 AND ({first} OR NOT ({self._equal('x', 'p')})) THEN 1 ELSE 0 END AS _kept "
+            f"FROM {TEMPS[2]} l JOIN {TEMPS[0]} x ON x._id = l._id LEFT JOIN {TEMPS[0]} p ON p._id = l._prev"
         )
         breaks = (
-            f"SELECT v.*, CASE WHEN _xat IS NOT NULL THEN _xat WHEN lead(_kept) {k} = 1 THEN lead(_seq) {k} END AS _brk "  # noqa: S608
+            f"SELECT v.*, CASE WHEN _xat IS NOT NULL THEN _xat WHEN lead(_kept + _dead) {k} = 1 THEN lead(_seq) {k} END AS _brk "  # noqa: S608
             f"FROM ({kept}) v"
         )
         frame = "OVER (PARTITION BY _k ORDER BY _ord ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)"
@@ -163,10 +211,11 @@ class Merge:
     def _count(self) -> dict[str, int]:
         new = "_ord > 0 AND _kept = 1"
         tests = {
-            "inserted": f"{new} AND (_prev IS NULL OR _gone IS NOT NULL)",
-            "changed": f"{new} AND _prev IS NOT NULL AND _gone IS NULL",
-            "unchanged": "_ord > 0 AND _kept = 0",
-            "expired": "_xat IS NOT NULL",
+            "inserted": f"{new} AND _first = 1",
+            "changed": f"{new} AND _first = 0",
+            "deleted": "_dead = 1 AND _first = 0",
+            "unchanged": "_ord > 0 AND _kept = 0 AND (_dead = 0 OR _first = 1)",
+            "expired": "_xat IS NOT NULL AND _dead = 0",
             "_links": "1 = 1",
             "_ended": "_ord = 0 AND _end IS NOT NULL",
         }
@@ -209,8 +258,8 @@ class Merge:
         self.db.run(f"CREATE INDEX _anchovies_w_k ON {TEMPS[0]} (_k)")
         order = "g._unit" if self.sets else "g._ord"
         based = (
-            f"SELECT g.*, max(CASE WHEN f._kept = 1 THEN f._seq END) OVER (PARTITION BY g._k ORDER BY {order}) AS _base "  # noqa: S608
-            f"FROM {TEMPS[1]} g LEFT JOIN {TEMPS[3]} f ON f._id = g._id"
+            f"SELECT g.*, max(CASE WHEN f._kept = 1 THEN f._seq END) OVER (PARTITION BY g._k ORDER BY {order}) AS _base, "  # noqa: S608
+            f"{self._fell()} AS _fell FROM {TEMPS[1]} g LEFT JOIN {TEMPS[3]} f ON f._id = g._id"
         )
         earlier = (
             f"SELECT 1 FROM {TEMPS[0]} e JOIN {TEMPS[1]} h ON h._id = e._id WHERE e._k = x._k "  # noqa: S608
@@ -223,8 +272,14 @@ class Merge:
         before = f"SELECT 1 FROM {self.table.relation} t WHERE {self._meets(keys, 'x')} AND {carried}"  # noqa: S608
         return self.db.run(
             f"{self._into()} SELECT {self._values('x')}, l._seq, l._base FROM ({based}) l JOIN {TEMPS[0]} x ON x._id = l._id "  # noqa: S608
-            f"WHERE l._chain = 0 AND NOT EXISTS ({earlier}) AND NOT EXISTS ({before})"
+            f"WHERE l._chain = 0 AND l._dead = 0 AND l._fell = 0 AND NOT EXISTS ({earlier}) AND NOT EXISTS ({before})"
         )
+
+    def _fell(self) -> str:
+        """1 for the rows of a unit that deletes their identity: nothing was current that they could be behind."""
+        if not self.sets or self.dead == "0":
+            return "0"
+        return "max(CASE WHEN g._chain = 1 AND g._dead = 1 THEN 1 ELSE 0 END) OVER (PARTITION BY g._k, g._unit)"
 
     # ---- pieces
 

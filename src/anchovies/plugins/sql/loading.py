@@ -12,22 +12,25 @@ from anchovies.sdk.faults import fault
 
 
 def check_mode(tbl: Tbl) -> None:
-    """Raises ConfigError for what is not built, for a key that is missing, and for a column in it that is."""
-    if tbl.write_mode == "replace":
-        raise ConfigError(f"tbl {tbl.name}: `write: replace` is not built yet", hint="write: scd, merge or append", tbl=tbl.name)
-    if tbl.snapshot or tbl.deleted_by:
-        what = "snapshot" if tbl.snapshot else "deleted_by"
-        raise ConfigError(f"tbl {tbl.name}: `{what}` is not built yet for SQL databases", tbl=tbl.name)
-    if tbl.write_mode != "append" and not tbl.identity:
+    """Raises ConfigError for what cannot be, for a key that is missing, and for a column in it that is."""
+    mode = tbl.write_mode
+    if mode == "append" and (tbl.snapshot or tbl.deleted_by):
+        what = "snapshot: true" if tbl.snapshot else "deleted_by"
         raise ConfigError(
-            f"tbl {tbl.name}: `write: {tbl.write_mode}` needs to know what makes a row one row",
+            f"tbl {tbl.name}: `{what}` cannot be with `write: append`, which never takes a row away",
+            hint="add unique_by, so that rows can be told apart, or say `write: replace`",
+            tbl=tbl.name,
+        )
+    if not tbl.identity and (mode in ("scd", "merge") or (mode == "replace" and tbl.deleted_by)):
+        raise ConfigError(
+            f"tbl {tbl.name}: `write: {mode}` needs to know what makes a row one row",
             hint="add unique_by (or set_by), or say `write: append`",
             tbl=tbl.name,
         )
-    named = [*tbl.unique_by, *tbl.set_by, *(k.column for k in tbl.sort_by)]
-    if tbl.write_mode != "append" and tbl.columns and (absent := [n for n in named if n not in tbl.types]):
+    named = [*tbl.unique_by, *tbl.set_by, *(k.column for k in tbl.sort_by), *([tbl.deleted_by] if tbl.deleted_by else [])]
+    if mode != "append" and tbl.columns and (absent := [n for n in named if n not in tbl.types]):
         raise ConfigError(
-            f"tbl {tbl.name}: there is no column {absent[0]!r}, which unique_by, set_by or sort_by names",
+            f"tbl {tbl.name}: there is no column {absent[0]!r}, which unique_by, set_by, sort_by or deleted_by names",
             hint=f"columns: {', '.join(tbl.types)}",
             tbl=tbl.name,
         )
@@ -55,7 +58,7 @@ def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
         position.check(target, old, load.replaces or load.start, table.exists or not table.columns)
         for statement in table.ddl:
             db.run(statement)
-        counts = _rows(db, load, table) if load.rows else {}
+        counts = _rows(db, load, table) if load.rows else _nothing(db, target.tbl, table) if load.whole else {}
         fault("sql.rows.after", RetryableError)
         position.advance(db, target, old, load.end, consumer)
     return counts
@@ -81,10 +84,11 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
     if not table.columns:
         raise ConfigError(f"tbl {tbl.name}: no column has a value, so none has a type", hint="say them under `columns`")
     direct = [(c.quoted, c) for c in table.columns]
-    if tbl.write_mode == "append":
-        return {"inserted": db.fill(table.relation, direct, load, seq=False, unit=False)}
+    if tbl.write_mode == "append" or not tbl.identity:
+        gone = db.run(f"DELETE FROM {table.relation}") if tbl.by_task and not _is_empty(db, table) else 0  # noqa: S608
+        return {"inserted": db.fill(table.relation, direct, load, seq=False, unit=False), "expired": gone}
     merge = Merge(db, tbl, table)
-    if not tbl.set_by and _is_empty(db, table) and (done := _first_load(db, load, table)):
+    if not tbl.set_by and not tbl.deleted_by and _is_new(db, table, tbl) and (done := _first_load(db, load, table)):
         return {"inserted": done}
     db.run(f"DROP TABLE IF EXISTS {STAGE}")
     stage = [(quote(f"c{i}"), c) for i, c in enumerate(table.columns)]
@@ -98,6 +102,21 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
         for statement in _index(db, load, table):
             db.run(statement)
     return counts
+
+
+def _nothing(db: Database, tbl: Tbl, table: Table) -> dict[str, int]:
+    """A whole task without rows: every row goes. It has no `_seq` of its own, so a history takes one after the last."""
+    if not table.exists or not table.columns or _is_empty(db, table):
+        return {}
+    if tbl.write_mode != "scd":
+        return {"expired": db.run(f"DELETE FROM {table.relation}")}  # noqa: S608
+    (after,) = db.rows(f"SELECT max(CASE WHEN _del > _seq THEN _del ELSE _seq END) FROM {table.relation}")[0]  # noqa: S608
+    return {"expired": db.run(f"UPDATE {table.relation} SET _del = {int(str(after)) + 1} WHERE _del IS NULL")}  # noqa: S608
+
+
+def _is_new(db: Database, table: Table, tbl: Tbl) -> bool:
+    """Whether the table never had rows: one that a whole task has emptied has its key already."""
+    return not table.exists or (not tbl.by_task and _is_empty(db, table))
 
 
 def _is_empty(db: Database, table: Table) -> bool:

@@ -26,7 +26,7 @@ class Checks:
 
     def __init__(self, tbl: Tbl) -> None:
         self.tbl = tbl
-        keyed = tbl.write_mode in ("scd", "merge")
+        keyed = tbl.write_mode != "append"
         self.keys = tuple(dict.fromkeys((*tbl.unique_by, *tbl.set_by))) if keyed else ()
         texts = [k.column for k in tbl.sort_by if k.column in tbl.types and tbl.types[k.column].kind == "str"]
         self._numbers: dict[str, list[str]] = {name: [] for name in texts} if keyed else {}
