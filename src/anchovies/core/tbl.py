@@ -103,7 +103,7 @@ class Tbl(msgspec.Struct, frozen=True):
         elif self.unique_by:
             out.append("newest = the last that arrived")
         if self.by_task:
-            out.append("a task is the whole table: rows that are missing from it go; a task that did not end is not loaded")
+            out.append("a task is the whole table: rows that it lacks go; one that did not end, or has no rows, changes nothing")
         if self.deleted_by:
             out.append(f"a row whose {self.deleted_by} is set marks a delete")
         if not out and self.write_mode == "append":

@@ -131,22 +131,22 @@ def tasks(records: Iterable[Record], start: Position, store: Store, target: Targ
     """One load for each whole task that ended well; what others committed of the table is never applied.
 
     Where only the newest task shows in the target (`replace`), that one alone. A task is what one batch of one session committed.
+    One without rows moves the end, and nothing else: a source that found nothing new has not said that there is nothing.
     """
     load, files, who = CommitLoad(target, start, start), list[CommittedFile](), ("", 0)
     for record in records:
         found = files_of(record, target.tbl.name, store, target)
         ended = target.tbl.name in record.change.complete
-        if not found and not ended:
-            continue
-        if (record.writer.session, record.writer.batch) != who:
+        if (found or ended) and (record.writer.session, record.writer.batch) != who:
             files, who = [], (record.writer.session, record.writer.batch)
         files += found
-        if not ended or record.slot <= after:
+        if not ended:
             continue
-        if load.whole and target.tbl.write_mode != "replace":
-            yield load
-            load = CommitLoad(target, load.end, load.end)
-        load.files, load.end, load.whole = files, Position(record.slot, record.cid), True
-        files = []
-    if load.whole:
+        if files and record.slot > after:
+            if load.whole and target.tbl.write_mode != "replace":
+                yield load
+                load = CommitLoad(target, load.end, load.end)
+            load.files, load.whole = files, True
+        load.end, files = Position(record.slot, record.cid), []
+    if load.end != load.start:
         yield load

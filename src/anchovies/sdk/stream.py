@@ -95,7 +95,7 @@ class Load(Protocol):
     @property
     def whole(self) -> bool:
         """Whether `files` are one whole task of a table with `snapshot: true` or `write: replace`: rows that are missing go. Of
-        such a table a load that is not whole holds no rows."""
+        such a table a load that is not whole holds no rows, and only moves the position."""
         ...
 
     @property

@@ -131,7 +131,7 @@ def loads(
             if any(u.rows for u in c)
         ]
         ends = [Position(n, f"c{n}") if n else Position() for n in (first, last)]
-        out.append(FakeLoad(target(tbl, schema), files, ends[0], ends[1], whole=tbl.by_task))
+        out.append(FakeLoad(target(tbl, schema), files, ends[0], ends[1], whole=tbl.by_task and bool(files)))
     return out
 
 
@@ -158,12 +158,10 @@ class Model:
         """Apply units in their order; of a table that is loaded task by task, they are one whole task."""
         numbered = [[({n: r.get(n) for n in self.names}, u.seq + i) for i, r in enumerate(u.rows)] for u in units]
         if self.tbl.by_task:
-            numbered = [[row for unit in numbered for row in unit]]
+            numbered = [rows] if (rows := [row for unit in numbered for row in unit]) else []
         for rows in numbered:
             if self.tbl.write_mode == "append" or not self.tbl.identity:
                 self.appended = [*([] if self.tbl.by_task else self.appended), *(r for r, _ in rows)]
-            elif self.tbl.by_task and not rows:
-                self._expire_all()
             elif self.tbl.set_by or self.tbl.by_task:
                 self._unit(rows)
             else:
@@ -251,12 +249,6 @@ class Model:
         for version in self.versions:
             if version.end is None and self._set(version.row) in sets and self._identity(version.row) not in here:
                 version.end = self._first(rows, version)
-
-    def _expire_all(self) -> None:
-        """A whole task without rows: it has no `_seq` of its own, so one after the last is taken."""
-        last = max((n for v in self.versions for n in (v.seq, v.end or 0)), default=0)
-        for version in self.versions:
-            version.end = last + 1 if version.end is None else version.end
 
     def _first(self, rows: list[tuple[dict[str, Any], int]], version: Version) -> int:
         return next(seq for row, seq in rows if self._set(row) == self._set(version.row))

@@ -58,7 +58,7 @@ def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
         position.check(target, old, load.replaces or load.start, table.exists or not table.columns)
         for statement in table.ddl:
             db.run(statement)
-        counts = _rows(db, load, table) if load.rows else _nothing(db, target.tbl, table) if load.whole else {}
+        counts = _rows(db, load, table) if load.rows else {}
         fault("sql.rows.after", RetryableError)
         position.advance(db, target, old, load.end, consumer)
     return counts
@@ -102,16 +102,6 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
         for statement in _index(db, load, table):
             db.run(statement)
     return counts
-
-
-def _nothing(db: Database, tbl: Tbl, table: Table) -> dict[str, int]:
-    """A whole task without rows: every row goes. It has no `_seq` of its own, so a history takes one after the last."""
-    if not table.exists or not table.columns or _is_empty(db, table):
-        return {}
-    if tbl.write_mode != "scd":
-        return {"expired": db.run(f"DELETE FROM {table.relation}")}  # noqa: S608
-    (after,) = db.rows(f"SELECT max(CASE WHEN _del > _seq THEN _del ELSE _seq END) FROM {table.relation}")[0]  # noqa: S608
-    return {"expired": db.run(f"UPDATE {table.relation} SET _del = {int(str(after)) + 1} WHERE _del IS NULL")}  # noqa: S608
 
 
 def _is_new(db: Database, table: Table, tbl: Tbl) -> bool:
