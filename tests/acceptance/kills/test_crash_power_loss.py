@@ -147,7 +147,8 @@ def _record_of(log: Log) -> bytes:
     from anchovies.store.record import seal
 
     log._ready()
-    return seal(log._place(log._draft("open", Change(checkpoints=Checkpoints(set={"n": CheckpointValue(7, ["t"])})))))
+    change = Change(checkpoints=Checkpoints(set={"n": CheckpointValue(7, ["t"])}))
+    return seal(log._place("commit", log._draft("commit", change)))
 
 
 # --- the judgement ---
