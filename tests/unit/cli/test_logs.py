@@ -120,6 +120,15 @@ def test_times() -> None:
     assert logs._moment("0001-01-01") == 0
 
 
+@pytest.mark.usefixtures("ran")
+def test_since_looks_at_each_record(typed: Typed) -> None:
+    """Not only at the objects, which are as old as their last record."""
+    first, *rest = (json.loads(line)["timestamp"] for line in typed("--json", "-i", "shop")[1].splitlines())
+    shown = (json.loads(line)["timestamp"] for line in typed("--json", "-i", "shop", "--since", rest[0])[1].splitlines())
+    assert first < rest[0]
+    assert list(shown) == rest
+
+
 def test_a_time_that_is_none(typed: Typed) -> None:
     code, _, err = typed("--since", "soon")
     assert (code, "'soon' is no time" in err, "7d" in err) == (2, True, True)

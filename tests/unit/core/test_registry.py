@@ -149,3 +149,15 @@ def test_listing_imports_no_plugin(here: Path) -> None:
         "import sys; add_current_folder(); list_plugins(); print([m for m in sys.modules if m.startswith('anchovies.plugins.')])"
     )
     assert python(code, here) == "[]"
+
+
+def test_an_operator_and_the_parts_beside_it_are_of_one_module(here: Path) -> None:
+    (here / "both_of.py").write_text(
+        "from anchovies.sdk import Downloader, Session\nclass Mine(Session): ...\nclass Op(Downloader):\n    session = Mine\n"
+    )
+    code = (
+        "from anchovies.core.registry import resolve_class, resolve_operator\n"
+        "op = resolve_operator('./both_of.py:Op')\n"
+        "print([resolve_class(x, 'session class', {}) is op.session for x in ('both_of.py:Mine', 'both_of:Mine')])"
+    )
+    assert python(code, here) == "[True, True]"
