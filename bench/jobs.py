@@ -238,4 +238,16 @@ def j7() -> Jobs:
         yield Job("J7", f"growth: a run with {what}", 0, side(small, new), side(large, new), Goal(1.2))
 
 
-JOBS: dict[str, Callable[[], Jobs]] = {"J1": j1, "J2": j2, "J5a": j5a, "J5b": j5b, "J6": j6, "J7": j7, "J8": j8}
+def j9() -> Jobs:
+    """What stages cost that only pass rows on: five of them, beside none."""
+    store = WORK / "j9-store"
+    for form, limit in (("dicts", 15), ("arrow", 1.5)):
+        env = {"BENCH_FORM": form}
+        none, five = (
+            Side(what, anchovy(f"{FLOORS}/chain.py:{cls}", "source", store), env, cwd=ROOT, before=lambda: clean(store))
+            for what, cls in (("source and sink", "None_"), ("five empty chains between them", "Five"))
+        )
+        yield Job("J9", f"an empty chain of five stages, a million rows as {form}", 1_000_000, none, five, Goal(limit))
+
+
+JOBS: dict[str, Callable[[], Jobs]] = {"J1": j1, "J2": j2, "J5a": j5a, "J5b": j5b, "J6": j6, "J7": j7, "J8": j8, "J9": j9}
