@@ -92,8 +92,6 @@ def test_table_names_are_texts(mark: Any) -> None:
         mark(1)
     with pytest.raises(ConfigError, match="table names are texts"):
         mark("")
-    with pytest.raises(ConfigError, match="not built yet"):
-        Routes(type("Cached", (Downloader,), {"a": source("a", cache=True)(lambda self: ())}))
 
 
 def test_connections_that_a_class_names() -> None:
