@@ -174,6 +174,23 @@ def test_the_readable_copy_says_who_stands_where(place: Any) -> None:
     assert json.loads(place.store.get(key)) == {"key": "orders", "value": 5, "tbls": ["lines"], "others": others}
 
 
+def test_what_only_does_something_else_runs_once_beside(place: Any) -> None:
+    got: list[int] = []
+
+    class Beside(Shop):
+        @source("told", store=False)
+        @sink("orders", streaming=True)
+        def tell(self, stream: Stream) -> Iterator[Any]:
+            for row in stream:
+                got.append(row["n"])
+                yield row
+
+    place.run(Beside, enabled=["lines"])
+    place.run(Beside)
+    assert got == list(range(5))
+    assert rows(place)["parts"] == list(range(5))
+
+
 def test_sources_that_meet_stand_apart_too(place: Any) -> None:
     class Two(Shop):
         @source("more")

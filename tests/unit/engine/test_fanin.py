@@ -153,16 +153,19 @@ def test_a_feeder_that_returns_early_holds_nobody_up(place: Any) -> None:
     assert sorted(r["n"] for r in place.rows("both")) == sorted([*range(9000), *range(4), *range(100, 110)])
 
 
-def test_a_feeder_that_keeps_rows_back_makes_one_unit(place: Any) -> None:
+@pytest.mark.parametrize("takes", [1, 100])
+def test_a_feeder_that_keeps_rows_back_makes_one_unit(place: Any, takes: int) -> None:
     class Held(Diamond):
+        upto = 9000
+
         @source("w")
         @sink("z")
         def held(self, stream: Stream) -> Any:
-            yield {"n": sum(r["n"] for r in stream), "by": "held"}
+            yield {"n": sum(r["n"] for r in itertools.islice(stream, takes)), "by": "held"}
 
-    place.run(Held, commit_seconds=0)
+    place.run(Held, commit_seconds=0, enabled=["w"])
     assert len(place.records()) == len(place.units("w")) == 1
-    assert sorted(r["n"] for r in place.rows("w")) == sorted([*made_of(range(30)), 225])
+    assert sorted(r["n"] for r in place.rows("w")) == sorted([*made_of(range(9000)), sum(range(1, 2 * takes, 2))])
 
 
 def test_a_chain_of_many(place: Any) -> None:
