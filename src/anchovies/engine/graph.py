@@ -115,9 +115,15 @@ def build(routes: Routes, tbls: Mapping[str, Tbl], active: Iterable[str]) -> Gra
     for name in active:
         _need(name, routes, tbls, feeds)
     order = _ordered(feeds)
+    makes: dict[tuple[str, str], list[str]] = {}
+    for name in feeds:
+        for feeder in feeds[name]:
+            makes.setdefault(feeder, []).append(name)
     made: dict[str, Table] = {}
     for name in order:
-        made[name] = _table(tbls[name], name in picked, routes, feeds, made)
+        above = [made[t].takers for _, t in feeds[name]]
+        feeders = tuple(dict.fromkeys(n for nodes in above for n in nodes if name in n.makes))
+        made[name] = _table(tbls[name], name in picked, routes, makes, feeders, made)
     return Graph(tbls, active, tuple(_parts([made[n] for n in order])))
 
 
@@ -174,22 +180,29 @@ def _ordered(feeds: Feeds) -> list[str]:
         ) from None
 
 
-def _table(tbl: Tbl, picked: bool, routes: Routes, feeds: Feeds, made: Mapping[str, Table]) -> Table:
+def _table(
+    tbl: Tbl,
+    picked: bool,
+    routes: Routes,
+    makes: Mapping[tuple[str, str], list[str]],
+    feeders: tuple[Node, ...],
+    made: Mapping[str, Table],
+) -> Table:
     takers = routes.takers(tbl.name)
-    chains = {by: tuple(t for t in feeds if (by, tbl.name) in feeds[t]) for by in takers if by in routes.chains}
-    nodes = [Node(m, tbl.name, chains.get(m, ()), st, routes.caches_for(m, tbl.name)) for m, st in takers.items()]
-    feeders = tuple(n for _, above in dict.fromkeys(feeds[tbl.name]) for n in made[above].takers if tbl.name in n.makes)
+    nodes = [
+        Node(m, tbl.name, tuple(makes.get((m, tbl.name), ())), st, routes.caches_for(m, tbl.name)) for m, st in takers.items()
+    ]
     cached = routes.caches(tbl.name)
     late = any(cached or n.cached or made[n.reads].late for n in feeders)
-    alone = len(set(feeders)) + (routes.source(tbl.name) is not None) < 2
+    alone = len(feeders) + (routes.source(tbl.name) is not None) < 2
     return Table(
         tbl=tbl,
         picked=picked,
         kept=routes.stores(tbl.name) and picked,
         source=routes.source(tbl.name),
-        feeders=tuple(dict.fromkeys(feeders)),
+        feeders=feeders,
         # a chain runs for the tables that it makes, a sink for rows that were picked
-        takers=tuple(n for n in nodes if n.makes or (picked and n.method not in chains)),
+        takers=tuple(n for n in nodes if n.makes or (picked and n.method not in routes.chains)),
         # where rows meet, nobody waits at a mark for those that come late
         flowing=all(n.streaming and made[n.reads].flowing for n in feeders) and (alone or not late),
         cached=cached,
@@ -199,18 +212,17 @@ def _table(tbl: Tbl, picked: bool, routes: Routes, feeds: Feeds, made: Mapping[s
 
 def _parts(tables: list[Table]) -> Iterator[Part]:
     """Tables that are linked, together."""
-    group = {t.name: {t.name} for t in tables}
+    group = {t.name: [t] for t in tables}
     for t in tables:
         for node in t.feeders:
-            group[node.reads] |= group[t.name]
-            for name in group[node.reads]:
-                group[name] = group[node.reads]
-    seen: set[str] = set()
-    for t in tables:
-        if t.name not in seen:
-            seen |= group[t.name]
-            mine = tuple(x for x in tables if x.name in group[t.name])
-            yield Part(tuple(x for x in mine if x.source is not None), mine)
+            mine, other = group[t.name], group[node.reads]
+            if mine is not other:
+                mine += other
+                group |= dict.fromkeys((x.name for x in other), mine)
+    place = {t.name: i for i, t in enumerate(tables)}
+    for found in {id(g): g for g in map(group.__getitem__, place)}.values():
+        mine = sorted(found, key=lambda t: place[t.name])
+        yield Part(tuple(t for t in mine if t.source is not None), tuple(mine))
 
 
 def draw(graph: Graph) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -87,10 +87,10 @@ class Routes:
         """What the source of `tbl` says of its splits; None: it offers none."""
         return next((s.splits for n, s in self._makers(tbl) if n not in self._takers), None)
 
-    def feeders(self, tbl: str, known: Iterable[str]) -> list[tuple[str, str]]:
+    def feeders(self, tbl: str, known: Collection[str]) -> list[tuple[str, str]]:
         """(chain, table that it reads) of all that make `tbl`, of the tables that are `known`."""
         chains = [n for n in self._methods(tbl) if n in self._takers]
-        return [(chain, t) for chain in chains for t in known if self._reads(chain, t, tbl)]
+        return [(chain, t) for chain in chains for t in dict.fromkeys(self._read_for(chain, tbl, known))]
 
     def derived(self, known: Iterable[str]) -> list[str]:
         """Tables that chains make of the `known` ones under a name like theirs: `@source('clean_*') @sink('raw_*')`."""
@@ -105,17 +105,16 @@ class Routes:
         ]
         return [t for t in dict.fromkeys(found) if t not in tables]
 
-    def _reads(self, chain: str, tbl: str, made: str) -> bool:
-        """Whether `chain` takes rows of `tbl` to make `made`. By a glob or without a name it never reads what it makes itself."""
-        whats = [s for n, s in self._sources if n == chain and _matches(s, made)]
+    def _read_for(self, chain: str, made: str, known: Collection[str]) -> Iterator[str]:
+        """The tables that `chain` reads to make `made`. By a glob or without a name it never reads what it makes itself."""
+        whats = [s.tables for n, s in self._sources if n == chain and _matches(s, made)]
         for of in (s for n, s in self._sinks if n == chain):
-            if tbl in of.tables:
-                return True
-            if _matches(of, tbl) and not self._makes(chain, tbl):
-                pairs = [_counterpart(what.tables, of.tables, tbl) for what in whats]
-                if made in pairs or None in pairs:
-                    return True
-        return False
+            yield from (t for t in of.tables if t in known)
+            if of.tables and not any(map(is_glob, of.tables)):
+                continue
+            pairs = [_counterpart(of.tables, what, made) for what in whats]
+            wide: Iterable[str] = known if None in pairs else [t for t in pairs if t and t in known]
+            yield from (t for t in wide if _matches(of, t) and not self._makes(chain, t))
 
     def _makes(self, chain: str, tbl: str) -> bool:
         return chain in self._methods(tbl)
