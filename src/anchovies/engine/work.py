@@ -87,7 +87,10 @@ class DownloadWork:
         if len(parts) > 1:
             which = "; ".join(", ".join(p.fed) for p in parts)
             keys = ", ".join(differing(part, state))
-            message = f"{part.name} is read {len(parts)} times, because its tables stand at different values of {keys}: {which}"
+            message = (
+                f"{part.name} is read {len(parts)} times, because its tables stand at different values of {keys}: {which}. "
+                "`anchovy checkpoint delete` forgets a key that is out of use"
+            )
             self._s.tell("warning", part.name, message=message)
         for one in parts:
             flow = Flow(self._s, task, one)
