@@ -214,7 +214,7 @@ class Consumer:
     def _flush(self) -> None:
         rows, self._rows, self._held = self._rows, [], 0
         for below in self._into if rows else ():
-            for piece in gather(iter(rows), Pending(), **below.reading):
+            for piece in below.shaped(gather(iter(rows), Pending(), **below.reading)):
                 if piece.batch is not None:
                     below.take(piece.batch)
                 for bad in (a for _, actions in piece.marks for a in actions if isinstance(a, Rejected)):

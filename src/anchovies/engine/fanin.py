@@ -8,7 +8,7 @@ ahead, so somebody can always go on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anchovies.engine.actions import Rejected
@@ -17,6 +17,8 @@ from anchovies.engine.limits import Halt
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from anchovies.engine.gather import Piece
 
 
 class Downstream(Protocol):
@@ -27,6 +29,7 @@ class Downstream(Protocol):
         """How its rows are gathered: types, and what becomes of rows that do not fit."""
         ...
 
+    def shaped(self, pieces: Iterator[Piece]) -> Iterator[Piece]: ...
     def take(self, batch: pa.RecordBatch) -> None: ...
     def reject(self, bad: Rejected) -> None: ...
     def mark(self) -> None: ...
@@ -38,26 +41,26 @@ class FanIn:
     """Lets several feeders into one table. `flowing`: marks come with the rows of all of them; else units end with the task."""
 
     def __init__(self, into: Downstream, halt: Halt, flowing: bool) -> None:
-        self._into, self._halt, self._flowing = into, halt, flowing
+        self.into, self._halt, self._flowing = into, halt, flowing
         self._turn = threading.Condition(threading.RLock())
         self._ports: list[Port] = []
         self._marks = self._barriers = 0  # that all ports have passed
 
     def port(self) -> Port:
         """The entrance of one feeder. All are asked for before the first row."""
-        port = Port(self, self._into.reading)
+        port = Port(self, self.into.reading)
         self._ports.append(port)
         return port
 
     def take(self, port: Port, batch: pa.RecordBatch) -> None:
         with self._turn:
             self._await(port)
-            self._into.take(batch)
+            self.into.take(batch)
 
     def reject(self, port: Port, bad: Rejected) -> None:
         with self._turn:
             self._await(port)
-            self._into.reject(bad)
+            self.into.reject(bad)
 
     def _await(self, port: Port) -> None:
         """Wait for those that are a unit behind."""
@@ -73,10 +76,10 @@ class FanIn:
             here = [p for p in self._ports if not p.left]
             while here and self._marks < min(p.marks for p in here):
                 self._marks += 1
-                self._into.mark()
+                self.into.mark()
             while here and self._barriers < min(p.barriers for p in here):
                 self._barriers += 1
-                self._into.barrier()
+                self.into.barrier()
             self._turn.notify_all()
 
     def leave(self, port: Port, well: bool) -> None:
@@ -98,6 +101,9 @@ class Port:
         self.marks = self.barriers = 0
         self.left = False
         self._fan = fan
+
+    def shaped(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        return self._fan.into.shaped(pieces)
 
     def take(self, batch: pa.RecordBatch) -> None:
         self._fan.take(self, batch)

@@ -216,7 +216,7 @@ class Flow:
         s = self._s
         bound = {"max_rows": s.most_rows} if s.most_rows else {}
         rows = import_module("anchovies.engine.rowpath")
-        pieces = rows.gather(items, ctx.pending, clock=s.clock, **self.root.reading, **bound)
+        pieces = self.root.shaped(rows.gather(items, ctx.pending, clock=s.clock, **self.root.reading, **bound))
         if self._name in self._cached:
             pieces = rows.spooled(pieces, self._name, self._halt.check, s.most_rows)
         try:
@@ -229,7 +229,7 @@ class Flow:
                 if not self._unmarked and self._commit_is_due():
                     self._commit()
         finally:
-            pieces.close()
+            close(pieces)
 
     def _next(self, pieces: Iterator[Piece]) -> Piece | None:
         with self._s.stop.nudges, self._again:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from anchovies.store.record import DataFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from anchovies.engine.gather import Piece
 
 
 class Pipe:
@@ -62,43 +64,23 @@ class Pipe:
 
     # rows
 
+    def shaped(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """Hop 3: what was gathered, as it is kept. It comes before everything that might store a row, a `cache=True` among it."""
+        strict = self.tbl.schema == "reject" and bool(self._types)
+        if not (self.tbl.reshapes or strict):
+            return pieces
+        with self._turn:
+            if self._shaper is None:
+                shaper = import_module("anchovies.engine.rowpath").Shaper
+                self._shaper = shaper(self.tbl, self._s.mask_key, self._types, strict)
+        found: Iterator[Piece] = self._shaper.pieces(pieces)
+        return found
+
     def take(self, batch: pa.RecordBatch, marks: tuple[int, ...] = ()) -> None:
-        """Rows of this table as they were yielded. `marks`: offsets in (0, rows] after which a unit ends."""
+        """Rows in their shape: to the writer, then to every consumer. `marks`: offsets in (0, rows] after which a unit ends."""
         self.size += batch.nbytes
         if self._check is None:
             self._begin()
-        if self._shaper is not None:
-            batch, bad = self._shaper.shape(batch)
-            if bad:
-                return self._take_apart(batch, bad, marks)
-        self._pass(batch, marks)
-
-    def _take_apart(self, batch: pa.RecordBatch, bad: Mapping[int, Rejected], marks: tuple[int, ...]) -> None:
-        """`batch` has lost the rows that are in `bad` by their place; marks count them still."""
-        done = gone = 0
-        for at in (*marks, None):
-            mine = [i for i in bad if (done + gone <= i) and (at is None or i < at)]
-            end = batch.num_rows if at is None else at - gone - len(mine)
-            if end > done:
-                self._pass(batch.slice(done, end - done), ())
-            for i in mine:
-                self.reject(bad[i])
-            done, gone = end, gone + len(mine)
-            if at is not None:
-                self.mark()
-
-    def reject(self, bad: Rejected) -> None:
-        """One row that cannot be kept: it belongs to the open unit, in another place."""
-        self.result.rows += 1
-        with self._turn:
-            if self._rejects is None:
-                s = self._s
-                retry = Retry(s.clock, s.ids, s.batch.time_left)
-                self._rejects = import_module("anchovies.engine.rejects").Rejects(self.tbl, s, retry)
-            self._rejects.add(bad)
-
-    def _pass(self, batch: pa.RecordBatch, marks: tuple[int, ...]) -> None:
-        """Rows as they are kept: to the writer, then to every consumer."""
         self.result.rows += batch.num_rows
         self._check.look(batch)
         self._logged = tell_rows(self._s, self.tbl.name, batch, self._logged)
@@ -110,13 +92,20 @@ class Pipe:
         for consumer in self.consumers:
             consumer.put(batch, marks if consumer.streaming else ())
 
+    def reject(self, bad: Rejected) -> None:
+        """One row that cannot be kept: it belongs to the open unit, in another place."""
+        self.result.rows += 1
+        with self._turn:
+            if self._rejects is None:
+                s = self._s
+                retry = Retry(s.clock, s.ids, s.batch.time_left)
+                self._rejects = import_module("anchovies.engine.rejects").Rejects(self.tbl, s, retry)
+            self._rejects.add(bad)
+
     def _begin(self) -> None:
         """The first rows: now pyarrow is worth its time."""
         rows, s = import_module("anchovies.engine.rowpath"), self._s
         self._check = rows.ColumnCheck(self.tbl)
-        strict = self.tbl.schema == "reject" and bool(self._types)
-        if self.tbl.reshapes or strict:
-            self._shaper = rows.Shaper(self.tbl, s.mask_key, self._types, strict)
         if self.kept:
             retry = Retry(s.clock, s.ids, s.batch.time_left)
             self._writer = rows.TableWriter(s.store, self.tbl, s.buffer, s.log.new_data_key, self._types, retry)

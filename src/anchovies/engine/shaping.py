@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import pyarrow as pa
@@ -16,6 +17,9 @@ from anchovies.core.suggest import nearest
 from anchovies.core.tbl import Tbl
 from anchovies.core.types import STR
 from anchovies.engine.actions import Rejected
+from anchovies.engine.calls import close
+from anchovies.engine.care import with_rejects
+from anchovies.engine.gather import Piece
 
 
 class _Column(msgspec.Struct, frozen=True):
@@ -43,6 +47,21 @@ class Shaper:
         self._new: list[str] = []
         self._unseen = dict.fromkeys([*tbl.exclude, *tbl.rename])
         self._first = True
+        self._turn = threading.Lock()  # several feeders may come at once
+
+    def pieces(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """What was gathered, as it is kept: rows that are not are rejects where they stood. Nothing comes after a failure."""
+        try:
+            for piece in pieces:
+                if piece.batch is None:
+                    yield piece
+                    continue
+                with self._turn:
+                    batch, bad = self.shape(piece.batch)
+                marks = with_rejects(piece.marks, bad) if bad else piece.marks
+                yield Piece(batch if batch.num_rows else None, marks)
+        finally:
+            close(pieces)
 
     def shape(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, Rejected]]:
         """The batch as it is kept, and the rows of it (by place) that are not. Columns that nothing is said of are handed on as

@@ -202,6 +202,9 @@ class Later:
     def reading(self) -> Mapping[str, Any]:
         return self._below.reading
 
+    def shaped(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        return self._below.shaped(pieces)
+
     def take(self, batch: pa.RecordBatch) -> None:
         self._spool.put(batch, False)
 

@@ -263,6 +263,47 @@ def test_a_bad_value_of_a_masked_column_is_never_shown(place: Any, bad: Any, pol
     assert "secret" not in everything(place)
 
 
+def test_what_waits_in_a_temporary_file_is_masked_already(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from anchovies.engine.spool import Spool
+
+    spooled: list[str] = []
+    put = Spool.put
+
+    def look(self: Any, batch: Any, also: Any) -> None:
+        spooled.append(str(batch.to_pylist()) if batch is not None else repr(also))
+        put(self, batch, also)
+
+    monkeypatch.setattr(Spool, "put", look)
+
+    class Cached(Downloader):
+        @source("t", cache=True)
+        def t(self) -> Any:
+            yield from ({"n": n, "mail": f"hush{n}", "junk": "hush"} for n in ["1", "x", "3"])
+
+        @source("u", cache=True)
+        @sink("t")
+        def u(self, stream: Stream) -> Any:
+            for row in stream:
+                yield {"n": row["n"], "phone": "hush again"}
+
+    tbl = {"columns": {"n": "int"}, "on_bad_row": "reject", "exclude": "junk", "mask": {"mail": "sha256"}}
+    place.run(Cached, tbls={"t": tbl, "u": {"mask": {"phone": "redact"}}}, data_buffer_cls="jsonl")
+    assert len(spooled) >= 2
+    assert "hush" not in str(spooled)
+    assert [r["phone"] for r in place.rows("u")] == ["***"] * 2
+    assert [r["row"] for r in rejects(place)] == [{"n": "x", "mail": "***"}]
+    assert "hush" not in everything(place)
+
+
+def test_nothing_comes_after_a_row_that_fails_on_its_way(place: Any) -> None:
+    """A column that is found missing stops the table; rows that were gathered meanwhile, and what they stand for, go with it."""
+    items = [x for n in range(6000) for x in ({"n": str(n)}, lambda n=n: context().checkpoint("c").set(n))]
+    with pytest.raises(ConfigError, match="no column 'mail'"):
+        place.run(yields(*items), tbls={"t": {"mask": {"mail": "redact"}}}, commit_bytes=1)
+    assert place.checkpoint("c") is None
+    assert not place.named("/data/")
+
+
 values = st.one_of(st.none(), st.integers(-9, 99), st.integers(-9, 99).map(str), st.sampled_from(["many", "", "1.5"]))
 texts = st.one_of(st.none(), st.integers(0, 999).map(lambda n: f"hush{n}"))
 rows_ = st.lists(st.fixed_dictionaries({"qty": values, "mail": texts, "junk": texts}, optional={"new": values}), max_size=20)
