@@ -14,11 +14,12 @@ from anchovies.core.settings import Settings
 from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.core.words import count
+from anchovies.engine import splits
 from anchovies.engine.batch import BatchRun
 from anchovies.engine.context import RunTask
 from anchovies.engine.events import silent
 from anchovies.engine.feeds import Feed, Upstream, find_feeds, find_upstreams, pick_tables, transactional
-from anchovies.engine.graph import draw
+from anchovies.engine.graph import Part, draw
 from anchovies.engine.services import Services
 from anchovies.engine.session import SessionRun
 from anchovies.engine.tables import plan_tables
@@ -92,7 +93,8 @@ def plan(operator: type[Operator], settings: Settings, config: Config, env: Mapp
         found = plan_tables(services.operator, services.routes, config, services.settings)
         mask_key((t.tbl for part in found.parts for t in part.tables), env.get(KEY_VARIABLE))
         services.batch.tbls = {n: found.tbls[n] for n in found.active}
-        return [(n, _read_plan(services, found.tbls[n])) for n in found.active]
+        parts = {t.name: part for part in found.parts for t in part.tables}
+        return [(n, _read_plan(services, found.tbls[n], parts[n])) for n in found.active]
 
 
 def graph(operator: type[Operator], settings: Settings, config: Config, env: Mapping[str, str]) -> str:
@@ -110,14 +112,17 @@ def _into(services: Services, upstream: Upstream, name: str) -> list[str]:
     return [f"{upstream.source}.{name}", *(f"{'└' if m is takers[-1] else '├'}─ {m}()" for m in takers)]
 
 
-def _read_plan(services: Services, tbl: Tbl) -> list[str]:
+def _read_plan(services: Services, tbl: Tbl, part: Part) -> list[str]:
     state = services.log.state
+    given = {"tbl": as_yielded(tbl), "table": tbl.name, "worker": services.worker}
+    given |= {"session": services.session, "batch": services.batch, "task": None}
     said = [*tbl.describe_keys(), *tbl.describe_shape()]
     said += [f"checkpoint {k} = {v.value!r}" for k in state.checkpoints for v in state.values(k) if tbl.name in v.tbls]
     if (entries := len(state.ledgers.get(tbl.name, {}))) > 0:
         said.append(f"{count(entries, 'entry', 'entries')} in its ledger")
     totals = state.totals.get(tbl.name)
     said.append(f"{count(totals.rows, 'row')} kept so far" if totals else "nothing is kept of it yet")
+    said += splits.describe(services, part, tbl.name, given)
     return [*said, *services.operator.plan(as_yielded(tbl))]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from anchovies.core import values
 from anchovies.core.errors import AnchovyError, ConfigError, StaleSession
+from anchovies.core.words import count
 from anchovies.engine.calls import call
 from anchovies.engine.graph import Part
 from anchovies.engine.services import Services
@@ -67,6 +68,17 @@ def reads(services: Services, part: Part, table: str, given: Mapping[str, Any]) 
     for name, split in named_splits(table, _listed(services, offered, given)):
         if services.worker.owns(f"{table}:{name}"):
             yield {"split": split}
+
+
+def describe(services: Services, part: Part, table: str, given: Mapping[str, Any]) -> list[str]:
+    """In sentences, what of `table` falls to this worker."""
+    worker, offered = services.worker, services.routes.splits(table)
+    if offered is None or table not in {root.name for root in part.roots}:
+        return [] if falls_to(services, part) else [f"another of the {worker.of} workers reads it"]
+    every = named_splits(table, _listed(services, offered, given))
+    mine = sum(worker.owns(f"{table}:{name}") for name, _ in every)
+    share = f", {mine:,} of them for worker {worker.num} of {worker.of}" if worker.of > 1 else ""
+    return [f"{count(len(every), 'split')}{share}"]
 
 
 def _listed(services: Services, offered: object, given: Mapping[str, Any]) -> Iterable[object]:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from anchovies.core.config import Config
 from anchovies.core.errors import ConfigError, Fenced
+from anchovies.core.settings import resolve
 from anchovies.core.tblconfig import tbl_from_json
+from anchovies.engine import look
 from anchovies.engine.splits import named_splits
 from anchovies.sdk import Downloader, SessionResult, Tbl, Uploader, Worker, context, on_task, sink, source
 from anchovies.store import cursors
@@ -365,3 +368,54 @@ def test_settings_that_cannot_be(place: Any, ranges: Any, settings: dict[str, An
     with pytest.raises(ConfigError, match=message) as e:
         place.run(ranges, **settings)
     assert e.value.hint
+
+
+# --- beside other things ---
+
+
+def looked(place: Any, operator: Any, **settings: Any) -> tuple[type, Any, Config, dict[str, str]]:
+    return operator, resolve({"id": "a", "user": "tester", "datastore": place.url, **settings}, {}, Config()), Config(), {}
+
+
+def test_a_plan_says_what_falls_to_whom(place: Any, ranges: Any) -> None:
+    class Two(Named, ranges):  # type: ignore[misc, valid-type]
+        @source("whole")
+        def whole(self) -> Any:
+            return ()
+
+    said = [dict(look.plan(*looked(place, Two, workers=2, worker_num=n))) for n in range(2)]
+    mine = [sum(Worker(n, 2).owns(f"t:{s}") for s in MANY) for n in range(2)]
+    assert [s["t"][-1] for s in said] == [f"16 splits, {m} of them for worker {n} of 2" for n, m in enumerate(mine)]
+    assert [s["whole"][-1] == "another of the 2 workers reads it" for s in said].count(True) == 1
+    alone = dict(look.plan(*looked(place, Two)))
+    assert (alone["a"][-1], alone["t"][-1]) == ("3 splits", "16 splits") and "reads it" not in alone["whole"][-1]
+
+
+def test_a_preview_reads_no_more_splits_than_it_shows(place: Any, ranges: Any) -> None:
+    ((_, rows),) = look.preview(*looked(place, ranges), rows=4)
+    assert [s for _, s in ranges.given] == ["s0", "s1"] and rows.num_rows == 4
+
+
+def test_a_batch_with_a_limit_goes_on_in_the_next_one(place: Any, ranges: Any) -> None:
+    for _ in range(60):
+        place.run(ranges, batch_rows=5)
+        if numbers(place) == whole(3):
+            break
+    assert numbers(place) == whole(3) and len(ranges.given) > 3 * 16
+
+
+def test_an_idle_service_of_the_old_number_ends(place: Any, ranges: Any) -> None:
+    class Service(ranges):  # type: ignore[misc, valid-type]
+        rounds = 0
+
+        @on_task("xclose")
+        def others(self) -> None:
+            type(self).rounds += 1
+            if self.rounds == 2:
+                self.upto = 3
+                shared(place, ranges, 3)
+
+    with pytest.raises(Fenced, match="shared by 3 workers now; this session is one of 2"):
+        place.run(Service, workers=2, worker_num=0, service=True, interval=0)
+    shared(place, ranges, 3)  # the worker 0 of before had stepped aside: the service had the lease
+    assert Service.rounds == 2 and numbers(place) == whole(3)

@@ -115,6 +115,17 @@ def test_a_datastore_that_does_not_answer_while_siblings_are_read(new_log: New, 
     assert a.append(change(key="a")).slot == 3, "nothing was tried, so nothing is unknown"
 
 
+def test_what_is_built_on_is_durable_first(new_log: New, change: Make, store: MemoryStore, home: Home) -> None:
+    """A sibling's record can be seen before it is durable; ours must not survive a power cut that takes it away."""
+    a, b = pair(new_log, change)
+    b.append(change(key="b"))
+    b.append(change(key="b"))
+    a._store = a._history.store = watched = FaultyStore(store)
+    a.append(change(key="a"))
+    ours = watched.ops.index(("create", home.slot(5)))
+    assert ("settle", home.slot(4)) in watched.ops[:ours]
+
+
 # --- another number of them ---
 
 
