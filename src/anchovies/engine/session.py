@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from anchovies.core.clock import Clock, SystemClock, iso
 from anchovies.core.config import Config
 from anchovies.core.declared import hostname
 from anchovies.core.env import Redactor, connections_from
-from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, StaleSession
+from anchovies.core.errors import AnchovyError, AnchovyExecutionTimeout, CommitUnknown, ConfigError, Fenced, StaleSession, Stopped
 from anchovies.core.ids import Ids, SystemIds
 from anchovies.core.retry import Retry
 from anchovies.core.settings import Settings
@@ -23,6 +22,7 @@ from anchovies.engine.batch import BatchOutcome, BatchRun
 from anchovies.engine.board import Board
 from anchovies.engine.connections import BASE, TRIES, Connections
 from anchovies.engine.context import Outside, RunContext, RunTask
+from anchovies.engine.copies import Copies
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import Deadline, StopSignal
 from anchovies.engine.loop import Loop
@@ -40,9 +40,7 @@ from anchovies.sdk.cached import Cache, keep_cache
 from anchovies.sdk.context import entered
 from anchovies.sdk.operator import Operator
 from anchovies.sdk.result import SessionResult
-from anchovies.store import heads
 from anchovies.store.base import Store
-from anchovies.store.checkpoints import keys_of, mirror
 from anchovies.store.keys import Home
 from anchovies.store.lease import Remembered
 from anchovies.store.log import Log
@@ -83,11 +81,10 @@ class SessionRun:
         self.tasklog = TaskLog(lambda records, batch: self.parts.keep_tasks(records, batch, self.warn), self.redact.deep)
         self.result = self._blank_result()
         self._began = self.clock.monotonic()
-        self._dirty: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        self.copies = Copies(store, self.home, self.clock, self.log, self.parts, self.warn)
         self._root: RunContext
         self.error: BaseException | None = None
         self.remembered = Remembered()
-        self._hinted = 0
         self.on_arm: Callable[[float | None], None] = lambda at: None
         self.make_work: MakeWork = work_of
         self._well = True  # the last batch: what it has opened may be trusted
@@ -228,8 +225,8 @@ class SessionRun:
 
         def between() -> None:
             self._close(connections, keep=self._well)
-            self._mirror()
-            self._hint()
+            self.copies.write()
+            self.copies.hint()
             services.remembered = self._upkeep(services.remembered)
             self._disarm()
 
@@ -243,8 +240,9 @@ class SessionRun:
         self.result.tables = add_up(self.result.tables, outcome.tables)
         failed = outcome.error or (TableFailures(outcome.failures) if outcome.failures else None)
         self._well = failed is None
-        said = None if failed is None else self.redact.deep(phrase(failed))
-        self.board.ended(said, self.log.state.slot, services.lag())
+        if not isinstance(failed, Stopped):
+            said = None if failed is None else self.redact.deep(phrase(failed))
+            self.board.ended(said, self.log.state.slot, services.lag())
         return outcome.error, failed
 
     # one batch
@@ -316,22 +314,9 @@ class SessionRun:
     # what is left behind
 
     def _committed(self, record: Record) -> None:
-        tables, checkpoints = self._dirty
-        tables.update(record.change.tables)
-        checkpoints.update({k: mirror(k, self.log.state.values(k)) for k in keys_of(record.change.checkpoints)})
-
-    def _mirror(self) -> None:
-        """Readable copies of what was committed since the last time."""
-        if self._dirty != ({}, {}):
-            self.parts.mirror(*self._dirty, self.warn)
-            self._dirty = ({}, {})
-
-    def _hint(self) -> None:
-        """Say how far the log is, after each batch of a service: its end, when the log says so itself, may be weeks away."""
-        if self.log.committed and self._hinted != (slot := self.log.state.slot):
-            with suppress(AnchovyError):
-                heads.write(self.store, self.home, slot)
-                self._hinted = slot
+        self.copies.committed(record)
+        if self.settings.service:
+            self.copies.hint_now_and_then()
 
     def _upkeep(self, remembered: Remembered) -> Remembered:
         """Now and then a session that has committed looks after its log. What fails is done by the next one. Of several workers
@@ -365,7 +350,7 @@ class SessionRun:
         result.slot = self.log.state.slot
         if self.log.committed:
             self.log.finish()
-            self._mirror()
+            self.copies.write()
             self.remembered = self._upkeep(self.remembered)
         if not self.quiet and not isinstance(error, ConfigError):
             if error is not None and result.exit_code and not self.tasklog.ever_failed:

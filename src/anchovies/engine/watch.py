@@ -167,7 +167,7 @@ class Watch:
         run.log.revoke(reason)
         self.hard = True
         run.error = reason
-        settle(run.result, reason)
+        settle(run.result, reason, service=run.settings.service)
         run.result.warnings.append("the work did not end within the grace period and was abandoned")
         record_end(run, reason)
         return run.result

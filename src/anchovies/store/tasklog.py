@@ -12,6 +12,8 @@ from anchovies.core.errors import AnchovyError
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
 
+MOST_KEPT = 10_000  # records that wait until they can be written
+
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One finished task. `duration` in ms; `timestamp` its end, ISO 8601 UTC; `data` plain JSON."""
@@ -43,6 +45,7 @@ class TaskLog:
 
     def add(self, record: TaskRecord) -> None:
         self.records.append(record)
+        del self.records[:-MOST_KEPT]  # of a service whose datastore is away for days
         self.ever_failed = self.ever_failed or record.status == "ERR"
 
     @property

@@ -308,3 +308,32 @@ def test_a_service_hints_after_each_batch(place: Any, rows: type[Rows]) -> None:
             time.sleep(0.01)
     run.stop.set(stopped_by(15, "SIGTERM"))
     work.join(30)
+
+
+def test_a_service_hints_in_the_middle_of_a_long_batch_but_not_at_each_commit(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anchovies.engine.copies.HINT_EVERY", 0.2)
+    hints: list[int] = []
+    real = heads.write
+
+    def note(store: Any, home: Home, slot: int) -> None:
+        hints.append(slot)
+        real(store, home, slot)
+
+    monkeypatch.setattr(heads, "write", note)
+
+    class Long(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            for n in range(30):
+                yield pa.table({"n": [n]})
+                context().checkpoint("n").set(n)
+                time.sleep(0.03)
+            run.stop.set(stopped_by(15, "SIGTERM"))
+
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "commit_bytes": 1}
+    run = SessionRun(Long, resolve(given, {}, Config()), Config(), {}, silent, place.store)
+    run.work()
+    assert hints == sorted(hints)
+    assert 2 <= len([slot for slot in hints if slot < 30]) <= 10, hints

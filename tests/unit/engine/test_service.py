@@ -17,6 +17,7 @@ from anchovies.engine.limits import StopSignal, stopped_by
 from anchovies.engine.loop import Loop
 from anchovies.engine.session import SessionRun
 from anchovies.engine.wake import Waker
+from anchovies.engine.watch import Watch
 from anchovies.sdk import Connection, Downloader, Tbl, batch, context, on_task, source
 
 
@@ -243,3 +244,31 @@ def test_what_was_discovered_is_used_again_until_a_batch_fails(place: Any, ttl: 
 
     service(place, Found, 5, cache_ttl=ttl, prepare=lambda run: setattr(run.ids, "jitter", lambda: 0.0))
     assert seen == asked
+
+
+def test_a_stop_that_the_work_does_not_see_abandons_it_and_that_is_well(place: Any) -> None:
+    """Nothing of the batch becomes visible, what was committed before stays."""
+    release, inside = threading.Event(), threading.Event()
+
+    class Deaf(Downloader):
+        @source("t")
+        def t(self) -> Any:
+            yield {"n": batch().id}
+            context().checkpoint("n").set(batch().id)
+            if batch().id == 2:
+                inside.set()
+                release.wait(30)
+
+    given = {"id": "a", "user": "tester", "datastore": place.url, "service": True, "interval": 0, "grace": 0.5}
+    run = SessionRun(Deaf, resolve(given, {}, Config()), Config(), {}, silent, place.store)
+    run.stop.nudges.give = lambda: False  # type: ignore[method-assign]
+    watch = Watch(run)
+    timer = threading.Thread(target=lambda: (inside.wait(30), run.stop.set(stopped_by(15, "SIGTERM"))))
+    timer.start()
+    result = watch.run(signals=False)
+    assert (result.status, result.exit_code, watch.hard) == ("ok", 0, True)
+    assert "abandoned" in result.warnings[-1]
+    release.set()
+    assert run.done.wait(30)
+    timer.join()
+    assert [r["n"] for r in place.rows("t")] == [1]

@@ -10,6 +10,7 @@ import pytest
 from anchovies.core.errors import StoreUnavailable
 from anchovies.sdk import AlreadyRunning, ConfigError, Downloader, Uploader, on_task, sink, source
 from anchovies.store.keys import Home
+from anchovies.store.tasklog import TaskLog, TaskRecord
 from anchovies.store.tasklogs import TaskLogs
 
 
@@ -155,3 +156,30 @@ def test_reading_begins_with_the_newest_and_goes_no_further_than_it_has_to(place
     place.run(Plain, id="d")
     assert [r.tbl for r in found.fresh(lambda r: r.task_type == "TBL")] == ["t"]
     assert found.fresh(lambda r: True) == []
+
+
+def test_records_that_cannot_be_written_do_not_pile_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anchovies.store.tasklog.MOST_KEPT", 3)
+
+    def away(records: Any, batch: int) -> None:
+        raise StoreUnavailable("away")
+
+    log = TaskLog(away)
+    for n in range(5):
+        log.add(
+            TaskRecord(
+                anchovy_id="a",
+                anchovy_user="me",
+                session_id="s",
+                batch_id=n,
+                thread_id=0,
+                operator="O",
+                task_type="TBL",
+                duration=0,
+                timestamp="",
+                status="ERR",
+            )
+        )
+        with pytest.raises(StoreUnavailable):
+            log.write(n)
+    assert [r.batch_id for r in log.records] == [2, 3, 4]
