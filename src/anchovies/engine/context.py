@@ -100,6 +100,11 @@ class Overlay:
                 self.keys.add(f"ledger:{action.name}")
                 self._ledgers[action.name, action.key] = action
 
+    def looked_at(self) -> frozenset[str]:
+        """Every key that was read or set so far."""
+        with self._lock:
+            return frozenset(self.keys)
+
     def values(self) -> tuple[dict[str, SetCheckpoint], int]:
         """What was set by now, to be compared with what was set before: checkpoints, and how many entries of ledgers."""
         with self._lock:

@@ -108,6 +108,7 @@ class Flow:
         """Everything from the first row to the last commit."""
         for consumer in self._consumers:
             consumer.start()
+        self._s.running.add(self._overlay)
         try:
             for root in self._part.roots:
                 self._enter(root.name)
@@ -120,12 +121,13 @@ class Flow:
             self._commit(last=True)
             self._telling.limit(self._bounds.reached)
         except BaseException as e:
-            error = self._halt.meaning(e)
+            error = self._s.stop.meaning(self._halt.meaning(e))
             self._fail(error)
             if error is not e:
                 raise error from None
             raise
         finally:
+            self._s.running.discard(self._overlay)
             self._telling.progress(force=True)
             for pipe in self.pipes.values():
                 pipe.close()
@@ -341,7 +343,7 @@ class Flow:
             return  # nothing was kept, nothing moved on: then what the source said of it is no news either
         change = replace(change, receipts=self._receipts(files, rejects))
         self._publishing = True
-        self._s.publish(change, frozenset(self._overlay.keys))
+        self._s.publish(change, self._overlay.looked_at())
         self._publishing = False
         self._due.clear()
         self._said.clear()

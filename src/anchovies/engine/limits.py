@@ -86,9 +86,10 @@ class StopSignal:
     def meaning(self, error: BaseException) -> BaseException:
         """The error itself, or the reason of the stop, where that, or a nudge, is what it was raised from (an operator that wraps
         whatever it catches; a generator that does not let itself be closed)."""
-        if self.reason is None:
+        reason = self.reason or self._of_batch
+        if reason is None:
             return error
-        return self.reason if any(isinstance(e, Nudge) or e is self.reason for e in _chain(error)) else error
+        return reason if any(isinstance(e, Nudge) or e is reason for e in _chain(error)) else error
 
     @property
     def timed_out(self) -> bool:

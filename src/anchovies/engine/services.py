@@ -20,7 +20,7 @@ from anchovies.core.tbl import Tbl
 from anchovies.core.tblconfig import tbl_from_json
 from anchovies.core.types import ColType
 from anchovies.engine.blame import authors_line
-from anchovies.engine.context import Outside
+from anchovies.engine.context import Outside, Overlay
 from anchovies.engine.events import Event, Listener
 from anchovies.engine.limits import StopSignal
 from anchovies.engine.outbox import Outbox
@@ -65,6 +65,7 @@ class Services(msgspec.Struct):
     woken_by: set[str] = msgspec.field(default_factory=set)  # the upstreams that are known to have moved
     redact: Callable[[Any], Any] = lambda value: value  # masks what is known as a secret, in what is kept beside rows
     parts: Parts | None = None  # only where a class of a person's turns checkpoint values
+    running: set[Overlay] = msgspec.field(default_factory=set)  # of the flows that run now
     turn: Any = msgspec.field(default_factory=threading.RLock)  # whoever commits, or acknowledges, does it alone
     acknowledge: Callable[[], None] = lambda: None  # hands committed tokens to the operator; a preview's does nothing
 
@@ -100,14 +101,16 @@ class Services(msgspec.Struct):
         return join_types(known, tbl.types, from_text=tbl.autodiscover) if tbl.schema == "evolve" else known
 
     def publish(self, change: Change, keys: frozenset[str]) -> Record:
-        """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown. What is due at the source then: `acknowledge`."""
+        """Hop 5: one record. Raises Fenced, StaleSession, CommitUnknown. What is due at the source then: `acknowledge`.
+
+        What the flows beside ours have looked at counts as well: whoever commits first reads on in the log for all of them."""
         if self.stop.timed_out:
             self.stop.check()
         with self.turn:
             if pending := self.outbox.carried(change.ack_pending):
                 change = replace(change, ack_pending=pending)
             fault("commit.before")
-            record = self.log.append(change, keys=keys)
+            record = self.log.append(change, keys=keys.union(*(o.looked_at() for o in list(self.running))))
             fault("commit.after")
             self.commits += 1
             self.outbox.committed()

@@ -15,6 +15,8 @@ from anchovies.engine.limits import StopSignal
 from anchovies.engine.services import phrase
 from anchovies.sdk.result import TableResult
 
+NUDGE = 1.0  # seconds that the others have to end by themselves
+
 
 class TableJob(msgspec.Struct, frozen=True):
     """The task of one table: what does it, and whether it may fail without failing the run. `also`: other tables that it makes;
@@ -41,9 +43,13 @@ class Together:
         threads = [threading.Thread(target=self._work, args=(waiting,), name=f"tables-{n}", daemon=True) for n in range(at_once)]
         for thread in threads:
             thread.start()
+        waited = 0.0
         for thread in threads:
             while thread.is_alive():
                 thread.join(POLL)
+                waited += POLL if self._error is not None else 0
+                if waited >= NUDGE:
+                    self._stop.nudges.give()  # the operator's code does not look; whole units that wait in it are lost so
         self._stop.set_batch(None)
         return [r for mine in results for r in mine]
 

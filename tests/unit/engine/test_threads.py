@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 
 import anchovies
+from anchovies.core.clock import SystemClock
 from anchovies.core.errors import AnchovyExecutionTimeout
+from anchovies.core.ids import SystemIds
 from anchovies.engine.outcome import TableFailures
 from anchovies.sdk import Downloader, Stream, Tbl, batch, context, on_ack, on_task, session, sink, source
+from anchovies.store.keys import Home
+from anchovies.store.log import Log
+from anchovies.store.record import Change, Checkpoints, CheckpointValue, Note, Writer
 
 WAIT = 30
 
@@ -200,6 +205,30 @@ def test_a_failed_table_stops_the_others_only_where_the_policy_says_so(place: An
     assert len(place.rows("goes_on")) == 100 * done  # whole units stay
 
 
+def test_a_table_that_does_not_look_is_stopped_as_well(place: Any) -> None:
+    class Deaf(Downloader):
+        @source("a")
+        def a(self) -> Any:
+            yield {"n": 1}
+            self.on_its_way.wait(WAIT)
+            raise ZeroDivisionError("in a")
+
+        @source("b")
+        def b(self) -> Any:
+            yield {"n": 1}
+            self.on_its_way.set()
+            while True:
+                time.sleep(0.01)
+
+        on_its_way = threading.Event()
+
+    events: list[Any] = []
+    with pytest.raises(ZeroDivisionError):
+        place.run(Deaf, threads=2, batch_policy="raise", listener=events.append)
+    said = {e.tbl: e.data["err_msg"] for e in events if e.kind == "task_ended"}
+    assert "because a ended the batch" in said["b"]
+
+
 def test_several_failures_are_all_told(place: Any) -> None:
     class Both(Downloader):
         @source("a")
@@ -300,3 +329,54 @@ def test_an_uploader_loads_several_tables_at_once_into_one_database(kind: str, t
         result = anchovies.run(Uploader, id="up", upstream=["feed"], **where, **db)
         assert [(t.tbl, t.counts.get("inserted")) for t in result.tables] == [(f"t{n}", 50) for n in range(4)], turn
     assert anchovies.run(Uploader, id="up", upstream=["feed"], **where, **db).commits == 0
+
+
+def test_an_edit_of_what_one_table_has_read_begins_the_batch_again_whoever_commits_next(place: Any) -> None:
+    """`b` commits after the edit, and reads on in the log; `a`, which has read the value before, must not go on from it."""
+    read, edited = threading.Event(), threading.Event()
+
+    class Two(Downloader):
+        tries: Counter[str] = Counter()
+
+        @source("a")
+        def a(self) -> Any:
+            self.tries["a"] += 1
+            start = context().checkpoint("at").get(0)
+            yield {"n": start}
+            read.set()
+            while not edited.wait(0.02):
+                batch().check()
+            context().checkpoint("at").set(start + 1)
+
+        @source("b")
+        def b(self) -> Any:
+            self.tries["b"] += 1
+            read.wait(WAIT)
+            if not edited.is_set():
+                log = Log(
+                    place.store, Home("tester", "a"), clock=SystemClock(), ids=SystemIds(), writer=Writer("h", 1, "s", 0, "0")
+                )
+                log.load()
+                edit = Checkpoints(set={"at": CheckpointValue(value=50)})
+                log.edit(Change(checkpoints=edit, note=Note(who="me", why="test")))
+            yield {"n": 1}
+            context().checkpoint("b").set(1)
+
+    def heard(event: Any) -> None:
+        if event.kind == "warning" and "Beginning again" in event.data["message"]:
+            edited.set()
+        if event.kind == "committed" and event.tbl == "b":
+            edited.set()
+
+    place.run(Empty)  # so that there is a log
+    place.run(Two, threads=2, listener=heard)
+    assert place.checkpoint("at") == 51
+    assert place.rows("a") == [{"n": 50}]
+    assert place.rows("b") == [{"n": 1}]
+    assert Two.tries == {"a": 2, "b": 2}
+
+
+class Empty(Downloader):
+    @source("e")
+    def e(self) -> Any:
+        yield {"n": 1}
