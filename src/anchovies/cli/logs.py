@@ -66,8 +66,10 @@ def logs(tbls: tuple[str, ...], status: str | None, types: tuple[str, ...], sinc
     found = TaskLogs(store, s.user, id)
     show = _lines if s.json else _Table(id is None)
     records = found.newest(most, wanted, after)
-    if not records and not follow and not s.json:
-        _say_none(store, s.user, id, filtered=bool(tbls or status or types or since or session or batch is not None))
+    if not records and not follow:
+        none = _none(store, s.user, id, filtered=bool(tbls or status or types or since or session or batch is not None))
+        if not s.json:
+            say.out(none)
     show(records)
     while follow:
         SystemClock().sleep(EVERY)
@@ -120,16 +122,16 @@ def _moment(since: str | None) -> float:
         ) from None
 
 
-def _say_none(store: Any, user: str, id: str | None, *, filtered: bool) -> None:
+def _none(store: Any, user: str, id: str | None, *, filtered: bool) -> str:
+    """Why nothing shows. Raises ConfigError where there is no such anchovy."""
     every = [h.id for h in homes(store, user)]
     who = user if id is None else f"{user}/{id}"
     if id is not None and id not in every:
         hint = did_you_mean(id, every, else_list=f"anchovies of {user}")
         raise ConfigError(f"{who} has kept nothing in {store.url}", hint=hint)
     if filtered:
-        say.out(f"no task of {who} is like that; `anchovy logs` shows the newest of all")
-    else:
-        say.out(f"no tasks of {who} are on record in {store.url} (a run that finds nothing to do leaves no record)")
+        return f"no task of {who} is like that; `anchovy logs` shows the newest of all"
+    return f"no tasks of {who} are on record in {store.url} (a run that finds nothing to do leaves no record)"
 
 
 def _lines(records: list[TaskRecord]) -> None:

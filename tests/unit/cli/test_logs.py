@@ -99,8 +99,9 @@ def test_the_table(typed: Typed) -> None:
 def test_it_says_so_when_there_is_nothing(typed: Typed) -> None:
     assert "no tasks of me are on record" in typed()[1]
     assert typed("--json") == (0, "", "")
-    code, _, err = typed("-i", "shop")
-    assert (code, "me/shop has kept nothing" in err) == (2, True)
+    for more in ([], ["--json"]):
+        code, out, err = typed("-i", "shop", *more)
+        assert (code, out, "me/shop has kept nothing" in err) == (2, "", True)
 
 
 @pytest.mark.usefixtures("ran")
