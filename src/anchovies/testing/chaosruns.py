@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from anchovies.core.errors import RetryableError
 from anchovies.sdk.operator import Uploader
 from anchovies.store.base import Store
 from anchovies.testing.breaking import breaking
@@ -37,6 +38,7 @@ class ChaosRuns:
             self.loads(make)
         else:
             self.yields(make)
+            self.hiccups(make)
             self.requests(make)
 
     def world(self, make: Make[S]) -> S:
@@ -75,6 +77,22 @@ class ChaosRuns:
                 assert ended, f"{where}: and yet the run said that all went well"
                 assert_part(want, trial.rows(), where)
                 assert_resumes(trial, want, where)
+
+    def hiccups(self, make: Make[Subject]) -> None:
+        """Let the sources raise RetryableError once, at their first, second, … n-th yield: the engine calls them again."""
+        cut, reference = Cut(), Trial(self.world(make))
+        assert_ok(reference.run(cut_short(reference.subject.cls, cut)), "the undisturbed run")
+        want = reference.rows()
+        for way, nth in itertools.product(WAYS, self.places(cut.yields)):
+            self.runs += 1
+            trial = Trial(self.world(make))
+            mine = Cut(nth, way, lambda: RetryableError("the source asks to be tried again, because a test wants it"))
+            outcome = trial.run(cut_short(trial.subject.cls, mine))
+            where = f"RetryableError {way} yield {nth} of {cut.yields}"
+            if not outcome.ok:  # a custom sink had rows of the unit that broke off: the next run reads it again
+                assert_resumes(trial, want, where)
+            wrong = difference(want, once(want, trial.rows(), trial.subject.whole))
+            assert not wrong, f"{where}: the source was called again, and {wrong}. Every call begins at its checkpoint"
 
     def _end_at_yield(self, trial: Trial, nth: int, way: When, *, kill: bool) -> bool:
         """Whether the run did not end well, as it should not if it came to that yield."""

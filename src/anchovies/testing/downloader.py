@@ -112,6 +112,9 @@ class DownloaderSuite:
     def test_a_failure_at_any_yield_loses_and_doubles_nothing(self, anchovy_chaos: ChaosRuns) -> None:
         anchovy_chaos.yields(self.make)
 
+    def test_a_source_that_asks_for_another_try_gets_it(self, anchovy_chaos: ChaosRuns) -> None:
+        anchovy_chaos.hiccups(self.make)
+
     def test_a_kill_at_any_request_loses_and_doubles_nothing(self, anchovy_chaos: ChaosRuns) -> None:
         anchovy_chaos.requests(self.make)
 

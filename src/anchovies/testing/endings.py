@@ -13,6 +13,7 @@ from anchovies.sdk.markers import SinkSpec, SourceSpec
 from anchovies.sdk.operator import Operator
 from anchovies.store.base import Entry, OsLock, Store
 
+LAST_WORDS = 2.0  # seconds
 T = TypeVar("T")
 When = Literal["before", "after"]
 
@@ -24,12 +25,14 @@ class Killed(BaseException):
 @contextmanager
 def dying() -> Iterator[None]:
     """Around a run that may be killed: its threads die without a word."""
-    told = threading.excepthook
+    told, before = threading.excepthook, set(threading.enumerate())
     threading.excepthook = lambda args: None if args.exc_type is Killed else told(args)
     try:
         with suppress(Killed):
             yield
     finally:
+        for thread in set(threading.enumerate()) - before:
+            thread.join(LAST_WORDS)  # it may be just about to say that it dies
         threading.excepthook = told
 
 

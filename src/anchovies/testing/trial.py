@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anchovies.core.config import Config, config_from
+from anchovies.core.ids import SystemIds
 from anchovies.core.registry import resolve_operator
 from anchovies.core.schema import batch_to_rows
 from anchovies.core.secret import Secret
@@ -75,6 +76,13 @@ class Subject:
         return found
 
 
+class Brisk(SystemIds):
+    """No pause before something is tried again."""
+
+    def jitter(self) -> float:
+        return 0.0
+
+
 @dataclass
 class Outcome:
     """What became of one session, and what was told meanwhile."""
@@ -111,7 +119,7 @@ class Trial:
         """One session. `operator`, `store`: in place of the subject's own, where a test ends it on its way."""
         events: list[Event] = []
         made = self.settled(**settings)
-        run = SessionRun(operator or self.subject.cls, *made, events.append, store or self.store)
+        run = SessionRun(operator or self.subject.cls, *made, events.append, store or self.store, ids=Brisk())
         return Outcome(Watch(run).run(signals=False), run.error, events)
 
     # what lies there

@@ -175,6 +175,24 @@ class KeepsHalf(Good):
         done.set(True)
 
 
+class HoldsItsPlace(Good):
+    """What it has yielded it takes for kept."""
+
+    parts = None  # type: ignore[assignment]
+    _at = -1
+
+    @source("items")
+    def items(self) -> Iterator[Any]:
+        last = context().checkpoint("last")
+        self._at = max(self._at, last.get(0))
+        for item in self.cnxn.items(self._at):
+            yield item
+            self._at = item["id"]
+            if self._at % 3 == 0:
+                last.set(self._at)
+        last.set(self._at)
+
+
 class KeepsBack(Good):
     @source("parts")
     @sink("items", streaming=True)
@@ -301,6 +319,7 @@ YIELD, KILL = "test_a_failure_at_any_yield_loses_and_doubles_nothing", "test_a_k
         (NeverTheSame, "test_two_fresh_runs_bring_the_same", "two runs over equal sources"),
         (OneAtATime, "test_tables_side_by_side_bring_the_same", "four tables at once (--threads 4): failed: "),
         (OneForAllSplits, "test_two_workers_bring_what_one_brings", "shared by two workers, the rows differ"),
+        (HoldsItsPlace, "test_a_source_that_asks_for_another_try_gets_it", "the source was called again, and items: 1 of 7 rows"),
         (RemembersElsewhere, KILL, "after the next run"),
         (RemembersElsewhere, "test_preview_and_plan_store_nothing", "looking changed what a run brings"),
         (KeepsHalf, "test_a_source_that_breaks_off_is_taken_back", "rows of what was broken were kept"),
