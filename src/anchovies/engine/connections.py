@@ -35,6 +35,7 @@ class Connections(Mapping[str, Any]):
         self, operator: type[Operator], given: Mapping[str, Mapping[str, Secret]], stop: StopSignal, retry: Retry
     ) -> None:
         self._stop, self._retry = stop, retry
+        self.overdue: BaseException | None = None  # the stop that a `close` had to be ended for
         self._turn = threading.Lock()
         self._eager = operator.connections_at_startup()
         self._handles: dict[str, Handle] = {}
@@ -122,6 +123,8 @@ class Connections(Mapping[str, Any]):
                 with self._stop.guard():
                     self._handles[cnxn_id].close()
             except BaseException as e:  # whatever one of them raises, the others are closed
+                if (reason := self._stop.meaning(e)) is not e:
+                    self.overdue, e = reason, reason
                 kind = "" if isinstance(e, AnchovyError) else f"{type(e).__name__}: "
                 wrong.append(f"connection {cnxn_id!r} did not close: {kind}{e}")
         return wrong

@@ -207,7 +207,7 @@ class SessionRun:
         except BaseException as e:
             error = error or self.stop.meaning(e)
         self._close(connections)
-        return error
+        return error or connections.overdue
 
     def _close(self, connections: Connections, *, keep: bool = False) -> None:
         for wrong in connections.close(keep=keep):

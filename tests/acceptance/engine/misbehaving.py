@@ -248,6 +248,39 @@ class CloseSpins(Base):
         assert self.other
 
 
+class Beside(Base):
+    """Another table beside it, in another thread."""
+
+    @source("u")
+    def u(self):
+        yield {"m": 1}
+        self.sit_beside()
+
+
+class SpinsBeside(Beside):
+    def sit_beside(self):
+        spin()
+
+
+class BothCatchEverything(Beside):
+    def sit(self):
+        while True:
+            try:
+                spin()
+            except BaseException:
+                continue
+
+    sit_beside = sit
+
+
+class FailsBesideOneThatSits(Beside):
+    def sit(self):
+        time.sleep(FOREVER)
+
+    def sit_beside(self):
+        raise RuntimeError("the other one")
+
+
 # ---- waits
 
 

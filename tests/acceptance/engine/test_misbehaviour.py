@@ -55,7 +55,7 @@ def _load() -> ModuleType:
 
 
 ops = _load()
-OTHERS = ("Good", "Base", "Downloader")
+OTHERS = ("Good", "Base", "Beside")
 CASES = [n for n, c in vars(ops).items() if isinstance(c, type) and issubclass(c, ops.Good) and n not in OTHERS]
 CASES += AT_IMPORT
 
@@ -74,7 +74,7 @@ class Ended:
     @property
     def rows(self) -> list[tuple[int, int]]:
         """In the order of the log."""
-        files = [f for r in Reader(self.store, Home("me", "x")).records(0, "") for f in r.change.files]
+        files = [f for r in Reader(self.store, Home("me", "x")).records(0, "") for f in r.change.files if f.table == "t"]
         return [(row["n"], row["i"]) for f in files for b in read_batches(self.store, f) for row in batch_to_rows(b)]
 
 
@@ -86,8 +86,9 @@ def _start(case: str, folder: Path, hatchery: Hatchery) -> Ended:
             f.write(f"\n\nclass {case}(BusyLoop):\n    pass\n\n\n{AT_IMPORT[case]}")
     clean = {k: v for k, v in os.environ.items() if not k.startswith("ACHVY_")}
     env = {**clean, "ACHVY_HOME": str(folder / "home"), "LOGNAME": "me", "PYTHONDONTWRITEBYTECODE": "1"}
+    beside = ["--threads", "2"] if issubclass(getattr(ops, case, ops.Good), ops.Beside) else []
     limits = ["-t", "60" if case in ENDS else "2.5", "--grace", "2", "--commit-bytes", "1"]
-    command = ["start", "-op", f"./ops.py:{case}", "-i", "x", *limits]
+    command = ["start", "-op", f"./ops.py:{case}", "-i", "x", *limits, *beside]
     if case in ("WaitsForInput", "FillsStdout"):
         return _with_pipes(case, command, folder, env)
     run = hatchery.start(command, ENTRY, folder, env, folder / "run.out")
