@@ -176,11 +176,11 @@ def unknown_is_success(patch: Patch) -> None:
 
 
 def edits_are_ignored(patch: Patch) -> None:
-    patch.setattr(log_module, "touched", lambda change: frozenset())
+    patch.setattr(log_module, "touched", lambda change, **of: frozenset())
 
 
 def ledgers_conflict_with_nobody(patch: Patch) -> None:
-    patch.setattr(log_module, "touched", lambda change: frozenset([*change.checkpoints.set, *change.checkpoints.delete]))
+    patch.setattr(log_module, "touched", lambda change, **of: frozenset([*change.checkpoints.set, *change.checkpoints.delete]))
 
 
 def fenced_go_on(patch: Patch) -> None:
@@ -211,7 +211,9 @@ def siblings_conflict_with_nobody(patch: Patch) -> None:
 
 def what_a_batch_only_read_conflicts_with_nobody(patch: Patch) -> None:
     real = Log._race
-    patch.setattr(Log, "_race", lambda self, kind, change, keys: real(self, kind, change, log_module.touched(change)))
+    patch.setattr(
+        Log, "_race", lambda self, kind, change, keys: real(self, kind, change, log_module.touched(change, entries=True))
+    )
 
 
 def tables_are_described_without_knowing_of_others(patch: Patch) -> None:

@@ -51,11 +51,15 @@ class RunTask:
 class Overlay:
     """What one flow has set and not committed yet: values that `get` gives back, and every key that was looked at.
 
-    `tbls`: the tables that the flow feeds; it sees the values that are theirs.
+    `tbls`: the tables that the flow feeds; it sees the values that are theirs. `shared`: other workers put entries of the same
+    ledgers, so each entry that was looked at is known by itself.
     """
 
-    def __init__(self, state: Callable[[], State], below: Overlay | None = None, tbls: Collection[str] = ()) -> None:
+    def __init__(
+        self, state: Callable[[], State], below: Overlay | None = None, tbls: Collection[str] = (), *, shared: bool = False
+    ) -> None:
         self._state = state
+        self._shared = shared
         self._tbls = tbls
         self._below = below
         self.keys: set[str] = set()
@@ -75,12 +79,15 @@ class Overlay:
 
     def entry(self, name: str, key: str) -> Any:
         with self._lock:
-            self.keys.add(f"ledger:{name}")
+            self._look(name, key)
             if (mine := self._ledgers.get((name, key))) is not None:
                 return None if mine.gone else mine.value
         if self._below is not None and (name, key) in self._below._ledgers:
             return self._below.entry(name, key)
         return self._state().ledgers.get(name, NOTHING).get(key)
+
+    def _look(self, name: str, key: str) -> None:
+        self.keys.add(f"ledger:{name}:{key}" if self._shared else f"ledger:{name}")
 
     def ledger_keys(self, name: str) -> set[str]:
         have = set(self._state().ledgers.get(name, {})) if self._below is None else self._below.ledger_keys(name)
@@ -97,7 +104,7 @@ class Overlay:
                 self.keys.add(action.key)
                 self._checkpoints[action.key] = action
             elif isinstance(action, PutLedger):
-                self.keys.add(f"ledger:{action.name}")
+                self._look(action.name, action.key)
                 self._ledgers[action.name, action.key] = action
 
     def looked_at(self) -> frozenset[str]:

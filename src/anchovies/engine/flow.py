@@ -51,7 +51,7 @@ class Flow:
         self._s = services
         self._task = task
         self._part = part
-        self._overlay = Overlay(lambda: services.log.state, services.outside.overlay, part.fed)
+        self._overlay = Overlay(lambda: services.log.state, services.outside.overlay, part.fed, shared=services.worker.of > 1)
         self._due = Due()
         self._said: dict[str, list[dict[str, Any]]] = {}  # by root: what its source said of what it has read
         self._halt = Halt(services.batch.check, services.stop.nudges)

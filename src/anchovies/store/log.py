@@ -144,7 +144,7 @@ class Log:
 
     def append(self, change: Change, keys: frozenset[str] = frozenset()) -> Record:
         """Commit `change`, whose files are durable already. `keys`: the checkpoint keys that the batch read (`ledger:<name>` for
-        ledgers); those it sets are added.
+        ledgers, where workers share the log `ledger:<name>:<key>` for single entries); those it sets are added.
 
         Raises Fenced (a newer session owns the log: stop), StaleSession (the batch was built on what is no longer true; nothing
         landed: `load`, begin again), CommitUnknown (nobody knows: clean up nothing), StoreUnavailable (before it was tried),
@@ -158,7 +158,7 @@ class Log:
                 what = f"{self._home.root} was shared out anew, and this batch had begun before that"
                 self._dead = rivals.stale(self._state.slot, what)
                 raise self._dead
-            record = self._race("commit", change, keys | touched(change))
+            record = self._race("commit", change, keys | touched(change, entries=self._workers > 1))
             assert record is not None
             self._opened = self.committed = True
             if self._state.slot - self._snapshot >= SNAPSHOT_EVERY:
@@ -374,7 +374,8 @@ class Log:
         """What it means for a commit that `found` came first; None: nothing. `before`: the state then."""
         by_hand = found.kind in ("edit", "retire")
         if by_hand or (found.lane != self._lane and found.workers == before.workers == self._workers):
-            if not keys & touched(found.change) and (by_hand or not rivals.describes_otherwise(found.change, change, before)):
+            theirs = touched(found.change) | touched(found.change, entries=True)
+            if not keys & theirs and (by_hand or not rivals.describes_otherwise(found.change, change, before)):
                 return None
             what = f"slot {found.slot} of {self._home.root} changed a checkpoint that the running batch depends on"
             return rivals.stale(found.slot, what)

@@ -194,6 +194,10 @@ def _loads(old: list[Loaded], new: list[Loaded]) -> list[Loaded]:
     return [merged[k] for k in sorted(merged)]
 
 
-def touched(change: Change) -> frozenset[str]:
-    """The checkpoint keys that `change` sets or deletes; `ledger:<name>` for ledgers."""
-    return frozenset([*keys_of(change.checkpoints), *(f"ledger:{name}" for name in change.ledgers)])
+def touched(change: Change, *, entries: bool = False) -> frozenset[str]:
+    """The checkpoint keys that `change` sets or deletes; `ledger:<name>` for ledgers, or `ledger:<name>:<key>` for each of their
+    `entries`."""
+    ledgers = [f"ledger:{name}" for name in change.ledgers]
+    if entries:
+        ledgers = [f"ledger:{name}:{key}" for name, of in change.ledgers.items() for key in (*of.put, *of.delete)]
+    return frozenset([*keys_of(change.checkpoints), *ledgers])

@@ -179,7 +179,7 @@ class World(Scheduler):
             tbl = change.files[0].table
             known = state.tables.get(tbl, {"columns": []})["columns"]
             tables = {tbl: {"columns": sorted({*known, f"c{rng.randrange(6)}"})}}
-        if rng.random() < 0.8:
+        if rng.random() < 0.5:
             change = replace(change, ledgers={}, receipts={"sim": {"marks": marks, "ledger": {}}})
         return replace(change, tables=tables)
 

@@ -116,6 +116,35 @@ def test_a_checkpoint_that_a_sibling_moved_throws_the_batch_away(place: Any) -> 
     assert [r["n"] for r in place.rows("t")] == list(range(len(place.rows("t"))))
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_entries_of_a_ledger_are_shared_one_by_one(place: Any, counts: bool) -> None:
+    """Who only looks at its own entries rests on no others; who counts them rests on all."""
+
+    class Files(Downloader):
+        names = MANY
+        inner: Any = None
+
+        @source("t", splits=lambda self: self.names)
+        def t(self, table: str, split: str) -> Any:
+            seen = context().ledger(table)
+            if counts:
+                len(seen)
+            if self.inner is not None:
+                inner, Files.inner = self.inner, None
+                inner()
+            if split not in seen:
+                yield {"split": split}
+                seen.put(split, 1)
+
+    for n in range(2):
+        place.run(Files, workers=2, worker_num=n)
+    Files.names = [*MANY, *(f"more{i}" for i in range(16))]
+    Files.inner = lambda self: place.run(Files, workers=2, worker_num=1)
+    result = place.run(Files, workers=2, worker_num=0)
+    assert any("changed a checkpoint that the running batch depends on" in w for w in result.warnings) == counts
+    assert Counter(r["split"] for r in place.rows("t")) == Counter(Files.names)
+
+
 # --- what there is to share out ---
 
 
