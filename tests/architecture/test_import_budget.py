@@ -41,6 +41,13 @@ def test_the_command_line_loads_nothing_heavy(args: list[str]) -> None:
     assert not loaded_by(run + "try: main()\nexcept SystemExit as e: assert not e.code, e.code") & HEAVY
 
 
+def test_the_pytest_plugin_loads_nothing_of_ours_in_everybodys_tests() -> None:
+    code = "import pytest, sys; before = set(sys.modules); import anchovies.testing.pytest_plugin\n"
+    code += "new = {m for m in set(sys.modules) - before}; assert new == {'anchovies', 'anchovies.testing',"
+    code += " 'anchovies.testing.pytest_plugin', 'pkgutil'} & new, new"
+    loaded_by(code)
+
+
 def test_the_public_face() -> None:
     assert sorted(sdk.__all__) == sorted(FACE.split()), "the face changed: say so in CHANGELOG.md, then change this list"
     assert sorted(anchovies.__all__) == ["__version__", "run"]

@@ -28,6 +28,13 @@ def test_the_wheel_holds_every_module(dist: Path) -> None:
     assert "anchovies/py.typed" in names
 
 
+def test_the_wheel_brings_the_command_and_the_pytest_plugin(dist: Path) -> None:
+    wheel = zipfile.ZipFile(next(dist.glob("*.whl")))
+    text = wheel.read(next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))).decode()
+    assert "[console_scripts]\nanchovy = anchovies.cli.main:main" in text
+    assert "[pytest11]\nanchovies = anchovies.testing.pytest_plugin" in text
+
+
 def test_the_wheel_keeps_plugins_a_namespace(dist: Path) -> None:
     names = set(zipfile.ZipFile(next(dist.glob("*.whl"))).namelist())
     assert "anchovies/plugins/__init__.py" not in names
