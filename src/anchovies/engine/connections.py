@@ -22,10 +22,11 @@ TRIES = 4
 BASE = 0.25
 OTHERS = ("datastore", "into")  # connections that are no operator's
 NEAR = 0.7
+Key = tuple[str, int]  # id, and thread (0: all of them)
 
 
 class Connections(Mapping[str, Any]):
-    """Connections by id. Looking one up opens it, in whatever thread; each is opened once.
+    """Connections by id. Looking one up opens it, in whatever thread; each is opened once, or once for each thread.
 
     Attributes are checked when this is made: ConfigError lists all that is missing or wrong, of all of them. `warnings`:
     sentences about variables that no connection takes, but one might have been meant to.
@@ -37,17 +38,19 @@ class Connections(Mapping[str, Any]):
         self._stop, self._retry = stop, retry
         self.overdue: BaseException | None = None  # the stop that a `close` had to be ended for
         self._turn = threading.Lock()
-        self._eager = operator.connections_at_startup()
-        self._handles: dict[str, Handle] = {}
+        self._each = operator.connections_that("each_thread")
+        self._eager = operator.connections_that("at_startup") - self._each
+        self._factories = factories = operator.connection_classes()
+        self._given = given
+        self._handles: dict[Key, Handle] = {}
         self._locks: dict[str, threading.RLock] = {}
-        self._open: dict[str, Any] = {}  # in the order in which they were opened
-        factories = operator.connection_classes()
+        self._open: dict[Key, Any] = {}  # in the order in which they were opened
         strays = _strays(factories, given)
         wrong = []
-        for cnxn_id, factory in factories.items():
+        for cnxn_id in factories:
             self._locks[cnxn_id] = threading.RLock()
             try:
-                self._handles[cnxn_id] = handle_of(cnxn_id, factory, given.get(cnxn_id.lower(), {}))
+                self._handles[cnxn_id, 0] = self._make(cnxn_id)
             except ConfigError as e:
                 wrong.append(_explained(e, cnxn_id, strays))
         if wrong:
@@ -58,31 +61,36 @@ class Connections(Mapping[str, Any]):
             if stray != "default"
         ]
 
+    def _make(self, cnxn_id: str) -> Handle:
+        return handle_of(cnxn_id, self._factories[cnxn_id], self._given.get(cnxn_id.lower(), {}))
+
     def __getitem__(self, cnxn_id: str) -> Any:
-        if cnxn_id not in self._handles:
+        if cnxn_id not in self._factories:
             raise KeyError(cnxn_id)
-        handle = self._handles[cnxn_id]
-        if cnxn_id in self._open and handle.is_open:
-            return self._open[cnxn_id]
+        key = cnxn_id, threading.get_ident() if cnxn_id in self._each else 0
+        handle = self._handles.get(key)
+        if handle is not None and key in self._open and handle.is_open:
+            return self._open[key]
         with self._locks[cnxn_id]:  # sinks, and tables beside one another, have threads of their own
-            if cnxn_id not in self._open or not handle.is_open:
+            handle = self._handles.get(key) or self._make(cnxn_id)
+            if key not in self._open or not handle.is_open:
                 made = self._opened(cnxn_id, handle)
                 with self._turn:
-                    self._open[cnxn_id] = made
-            return self._open[cnxn_id]
+                    self._handles[key], self._open[key] = handle, made
+            return self._open[key]
 
     def __contains__(self, cnxn_id: object) -> bool:
-        return cnxn_id in self._handles
+        return cnxn_id in self._factories
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._handles)
+        return iter(self._factories)
 
     def __len__(self) -> int:
-        return len(self._handles)
+        return len(self._factories)
 
     def startup(self) -> None:
         """Open those that are opened at STARTUP. Raises what one of them raises."""
-        for cnxn_id in self._handles:
+        for cnxn_id in self._factories:
             if cnxn_id in self._eager:
                 with self._stop.nudges:
                     self[cnxn_id]
@@ -114,14 +122,16 @@ class Connections(Mapping[str, Any]):
     def close(self, *, keep: bool = False) -> list[str]:
         """Close what is open, the last first. Returns what went wrong, in words. `keep`: but for those of STARTUP."""
         wrong = []
-        for cnxn_id in reversed(list(self._open)):
+        for key in reversed(list(self._open)):
+            cnxn_id, thread = key
             if keep and cnxn_id in self._eager:
                 continue
             with self._turn:
-                del self._open[cnxn_id]
+                del self._open[key]
+                handle = self._handles.pop(key) if thread else self._handles[key]
             try:
                 with self._stop.guard():
-                    self._handles[cnxn_id].close()
+                    handle.close()
             except BaseException as e:  # whatever one of them raises, the others are closed
                 if (reason := self._stop.meaning(e)) is not e:
                     self.overdue, e = reason, reason

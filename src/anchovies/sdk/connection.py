@@ -50,6 +50,8 @@ class Connection:
     id: str = "default"
     #: opened at STARTUP and closed at SHUTDOWN; else opened on first use and closed at the end of the batch
     at_startup: ClassVar[bool] = False
+    #: each thread that uses it has one of its own: for what cannot do two things at once
+    each_thread: ClassVar[bool] = False
     _attrs: ClassVar[Mapping[str, tuple[type, Attr]]] = {}
 
     def __init__(self, **values: Any) -> None:
@@ -143,15 +145,16 @@ class ConnectionMemo:
     """A named connection as a class attribute: `other = ConnectionMemo('other', make_client)`.
 
     `factory` is any class or callable; it gets the connection's attributes as keyword arguments (lower case; converted where it
-    annotates them `int`, `float`, `bool` or `Secret`). It is called on first use, or at STARTUP if `at_startup`. What it returns
-    is used as in `with factory(…) as it:` where it is a context manager (or a generator that yields once); what has a `close()`
-    is closed.
+    annotates them `int`, `float`, `bool` or `Secret`). It is called on first use (with `at_startup` at STARTUP, with
+    `each_thread` in each thread). What it returns is used as in `with factory(…) as it:` where it is a context manager (or a
+    generator that yields once); what has a `close()` is closed.
     """
 
-    def __init__(self, id: str, factory: Callable[..., Any], *, at_startup: bool = False) -> None:
+    def __init__(self, id: str, factory: Callable[..., Any], *, at_startup: bool = False, each_thread: bool = False) -> None:
         self.id = id
         self.factory = factory
         self.at_startup = at_startup
+        self.each_thread = each_thread
 
     def __get__(self, owner: Any, cls: type) -> Any:
         return self if owner is None else owner.connections[self.id]

@@ -61,11 +61,11 @@ class Operator:
         return found
 
     @classmethod
-    def connections_at_startup(cls) -> frozenset[str]:
-        """Ids of the connections that are opened at STARTUP."""
+    def connections_that(cls, flag: str) -> frozenset[str]:
+        """Ids of the connections whose class, or memo, says `at_startup` or `each_thread`."""
         memos = [m for base in cls.__mro__ for m in vars(base).values() if isinstance(m, ConnectionMemo)]
-        eager = {i for i, c in cls.connection_classes().items() if getattr(c, "at_startup", False) is True}
-        return frozenset(eager | {m.id for m in memos if m.at_startup})
+        said = {i for i, c in cls.connection_classes().items() if getattr(c, flag, False) is True}
+        return frozenset(said | {m.id for m in memos if getattr(m, flag)})
 
     @classmethod
     def marked(cls) -> Iterator[tuple[str, Spec]]:

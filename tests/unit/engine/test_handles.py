@@ -382,3 +382,35 @@ def test_many_threads_open_one_once_and_a_slow_one_holds_up_no_other(place: Any)
 
     place.run(Using)
     assert sorted(said) == ["close fast", "close slow", "open fast", "open slow"]
+
+
+@pytest.mark.parametrize("memo", [False, True])
+def test_each_thread_may_have_one_of_its_own(place: Any, memo: bool) -> None:
+    meet = threading.Barrier(2)
+    seen: dict[str, Any] = {}
+
+    class One(Telling):
+        each_thread = not memo
+
+    class Using(Downloader):
+        db = ConnectionMemo("db", One, each_thread=memo)
+
+        def one(self, table: str) -> Any:
+            seen[table] = self.db
+            meet.wait(20)
+            assert self.db is seen[table]
+            yield {"n": 1}
+
+        a = source("a")(lambda self: self.one("a"))
+        b = source("b")(lambda self: self.one("b"))
+
+    place.run(Using, threads=2)
+    assert seen["a"] is not seen["b"]
+    assert said == ["open db", "open db", "close db", "close db"]
+    assert not (seen["a"].is_open or seen["b"].is_open)
+    said.clear()
+    seen.clear()
+    meet = threading.Barrier(1)
+    place.run(Using)
+    assert seen["a"] is seen["b"], "one thread, one connection"
+    assert said == ["open db", "close db"]
