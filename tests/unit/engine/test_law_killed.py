@@ -1,6 +1,7 @@
 """The law under kills: whatever dies, at whatever request, no checkpoint value in the log is ahead of its rows, in any record.
 
-The same random graphs as in test_graph_oracle.py, with their threads, caches and buffers; the datastore stops at a random request,
+The same random graphs as in test_graph_oracle.py, with their threads, caches and buffers, shared by
+up to three workers (another number of them after each kill); the datastore stops at a random request,
 for good, with its effect or without it, as it does for a process that is killed there. Then the next session goes on.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib import util
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from anchovies.core.errors import AnchovyError, FatalError, Stopped
+from anchovies.core.errors import FatalError, Fenced, Stopped
 from anchovies.store.base import Entry, OsLock, Store
 
 T = TypeVar("T")
@@ -83,13 +85,13 @@ class Dying(Store):
 )
 @given(
     graph=oracle.graphs(),
-    kills=st.lists(st.tuples(st.integers(4, 60), st.booleans()), min_size=1, max_size=4),
+    kills=st.lists(st.tuples(st.integers(4, 60), st.booleans(), st.sampled_from([1, 1, 2, 3])), min_size=1, max_size=4),
     threads=st.integers(1, 4),
     commit_bytes=st.sampled_from([1, 300]),
     buffer=st.sampled_from(["parquet", "jsonl"]),
 )
 def test_no_value_is_ahead_of_its_rows_whatever_dies(
-    new_place: Callable[[], Any], graph: Any, kills: list[tuple[int, bool]], threads: int, commit_bytes: int, buffer: str
+    new_place: Callable[[], Any], graph: Any, kills: list[tuple[int, bool, int]], threads: int, commit_bytes: int, buffer: str
 ) -> None:
     given_ = {"threads": threads, "commit_bytes": commit_bytes, "commit_seconds": 0, "data_buffer_cls": buffer}
     with pytest.MonkeyPatch.context() as patch:
@@ -98,26 +100,38 @@ def test_no_value_is_ahead_of_its_rows_whatever_dies(
     event(f"{len(graph.parts())} parts, {len(graph.takers)} takers")
 
 
-def _killed(place: Any, graph: Any, kills: list[tuple[int, bool]], patch: pytest.MonkeyPatch, given_: dict[str, Any]) -> None:
-    for nth, lands in kills:
-        store = Dying(place.store, nth, lands)
-        patch.setattr("anchovies.engine.api.open_store", lambda *args, store=store: store)
-        try:
-            _run(place, graph, given_)
-        except AnchovyError as e:
-            assert all(isinstance(x, Killed | Stopped) for x in getattr(e, "errors", [e])), e
+def _killed(place: Any, graph: Any, kills: list[Any], patch: pytest.MonkeyPatch, given_: dict[str, Any]) -> None:
+    mine = threading.local()  # each worker has a datastore of its own to die by
+    patch.setattr("anchovies.engine.api.open_store", lambda *args: mine.store)
+    for nth, lands, workers in kills:
+        errors = _run(place, graph, given_, workers, mine, lambda n, nth=nth, lands=lands: Dying(place.store, nth + 7 * n, lands))
+        assert all(isinstance(e, Killed | Stopped | Fenced) for e in errors), errors
         _judge(place, graph)
-    patch.setattr("anchovies.engine.api.open_store", lambda *args: place.store)
-    result = _run(place, graph, given_)
-    assert result.status == "ok"
+    assert _run(place, graph, given_, kills[-1][2], mine, lambda n: place.store) == []
     *_, kept = _judge(place, graph)
     for part in graph.parts():
         oracle.where(kept, graph, part, oracle.stands(graph, part, True))  # each row once
 
 
-def _run(place: Any, graph: Any, given_: dict[str, Any]) -> Any:
+def _run(place: Any, graph: Any, given_: Any, workers: int, mine: threading.local, store: Callable[[int], Store]) -> list[Any]:
+    """All workers at once; what they raised."""
     tbls = {t: {"columns": {"way": "str", "n": "int"}} for t in graph.tables}
-    return place.run(oracle.operator(graph, {}, broken=False), tbls=tbls, if_running="fail", **given_)
+    of = oracle.operator(graph, {}, broken=False)
+    errors: list[BaseException] = []
+
+    def one(n: int) -> None:
+        mine.store = store(n)
+        try:
+            place.run(of, tbls=tbls, if_running="fail", worker_num=n, workers=workers, **given_)
+        except BaseException as e:
+            errors.extend(getattr(e, "errors", [e]))
+
+    threads = [threading.Thread(target=one, args=(n,), daemon=True) for n in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
 
 
 def _judge(place: Any, graph: Any) -> list[Any]:
