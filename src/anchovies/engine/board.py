@@ -21,6 +21,7 @@ class Tally(msgspec.Struct):
     bytes: int = 0
     commits: int = 0
     failures: int = 0
+    rejected: int = 0
 
 
 class Lag(msgspec.Struct):
@@ -93,6 +94,7 @@ class Board:
 
     def _task(self, tbl: str | None, data: Mapping[str, Any]) -> None:
         mine = self._tables.setdefault(tbl or "", Tally())
+        mine.rejected += data.get("rejected") or 0
         mine.failures += data.get("status") == "ERR" and not isinstance(data.get("error"), Stopped)
 
     def _woken(self, tbl: str | None, data: Mapping[str, Any]) -> None:

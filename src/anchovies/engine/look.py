@@ -128,7 +128,7 @@ def _read_plan(services: Services, tbl: Tbl, part: Part) -> list[str]:
 
 def _load_plan(services: Services, feed: Feed) -> list[str]:
     said = [f"from {feed.target.source}, into {feed.target.schema}.{feed.name}, write: {feed.target.tbl.write_mode}"]
-    said += feed.target.tbl.describe_keys()
+    said += [*feed.target.tbl.describe_keys(), *feed.target.tbl.describe_shape()]
     operator = services.operator
     assert isinstance(operator, Uploader)
     at = (operator.position(feed.target) if transactional(operator) else None) or feed.known

@@ -63,7 +63,10 @@ def _families(now: Now, who: Who, mine: Mapping[str, str]) -> Iterator[tuple[str
     yield from _process()
 
 
-_TALLIED = ("Rows committed or loaded.", "Their bytes.", "Commits that brought rows.", "Tasks that failed.")
+_TALLIED = (
+    "Rows committed or loaded.", "Their bytes.", "Commits that brought rows.", "Tasks that failed.", 
+    "Rows that went to the rejects.",
+)  # fmt: skip
 
 
 def _commits(now: Now) -> dict[str, float]:

@@ -50,9 +50,9 @@ class Pipe:
         self.reading = self._how_to_read(tbl)
 
     def _strict(self, tbl: Tbl) -> Tbl:
-        """`schema: reject` holds rows against every column that is known, once some are."""
+        """`schema: reject` holds rows against every column that is known, once some are; until then it says nothing."""
         if tbl.schema != "reject" or not self._types:
-            return tbl
+            return tbl.with_(schema="evolve") if tbl.schema == "reject" else tbl
         return tbl.with_(columns=tuple(Column(n, t) for n, t in self._types.items() if t.kind != "null"))
 
     def _how_to_read(self, tbl: Tbl) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_figures(board: Board, clock: Hands) -> None:
     clock.at += 2.5
     board.ended(None, 7, {})
     board.hear(Event("batch_started", None, {"batch": 2}))
-    board.hear(Event("task_ended", "u", {"status": "ERR"}))
+    board.hear(Event("task_ended", "u", {"status": "ERR", "rejected": 2}))
     board.hear(Event("reloaded", None, {}))
     board.hear(Event("woken", None, {}))
     clock.at += 1
@@ -144,8 +144,9 @@ def test_figures(board: Board, clock: Hands) -> None:
         "anchovy_reloads_total": 1,
         "anchovy_slot": 8,
     }
-    for tbl, (rows, size, commits, failures) in {"t": (7, 70, 2, 0), "u": (1, 10, 1, 1)}.items():
-        for name, value in (("rows", rows), ("bytes", size), ("commits", commits), ("failures", failures)):
+    names = ("rows", "bytes", "commits", "failures", "rejected")
+    for tbl, values in {"t": (7, 70, 2, 0, 0), "u": (1, 10, 1, 1, 2)}.items():
+        for name, value in zip(names, values, strict=True):
             assert found[f'anchovy_table_{name}_total{{{MINE},tbl="{tbl}"}}'] == value
     assert found["process_open_fds{}"] > 2
     assert found["process_resident_memory_bytes{}"] > 1_000_000

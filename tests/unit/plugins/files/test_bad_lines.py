@@ -105,6 +105,28 @@ def test_a_file_of_nothing_but_bad_lines(tmp_path: Path) -> None:
     assert [r["line"] for r in rejected(LocalStore(home), Home("me", "a"))] == list(range(2, 702))
 
 
+@pytest.mark.parametrize("autodiscover", [True, False])
+def test_the_first_files_are_the_schema_that_later_ones_are_held_against(tmp_path: Path, autodiscover: bool) -> None:
+    source, home = tmp_path / "in", str(tmp_path / "home")
+    source.mkdir()
+    (source / "1.csv").write_text("nr,mail,qty\n1,a@x,5\n")
+    tbls = {
+        "t": {
+            "path": "*.csv", "schema": "reject", "autodiscover": autodiscover, "rename": {"nr": "id"},
+            "mask": {"mail": "redact"}, "exclude": "junk",
+        }
+    }  # fmt: skip
+    me = {"id": "a", "user": "me", "datastore": home, "tbls": tbls, "cnxns": {"default": {"path": str(source)}}}
+    anchovies.run(CsvDownloader, **me)
+    (source / "2.csv").write_text("new,nr,mail,junk,qty\n,2,b@x,j,6\nhere,3,c@x,j,7\n,4,d@x,j,many\n")
+    result = anchovies.run(CsvDownloader, **me)
+    found = [(r["file"], r["line"], r["column"], r["row"]) for r in rejected(LocalStore(home), Home("me", "a"))]
+    new = ("2.csv", 3, "new", {"new": "here", "id": "3", "mail": "***", "qty": "7"})
+    many = ("2.csv", 4, "qty", {"new": "", "id": "4", "mail": "***", "qty": "many"})
+    assert found == ([new, many] if autodiscover else [new])  # without types everything is text, and fits
+    assert (result.tables[0].rows, result.tables[0].kept) == (3, 3 - len(found))
+
+
 def test_from_files_to_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two files with bad lines, one of them repaired later: what is kept, what is set aside, and what the database holds."""
     source, home = tmp_path / "in", str(tmp_path / "home")
