@@ -76,6 +76,12 @@ def _count(value: Any) -> int:
     return number
 
 
+def _some(value: Any) -> int:
+    if (number := _int(value)) < 1:
+        raise _Wrong
+    return number
+
+
 def _batches(value: Any) -> int:
     if isinstance(value, str) and (m := _BATCHES.fullmatch(value.strip())):
         value = m[1]
@@ -173,6 +179,7 @@ TEXT = Kind("text", "TEXT", "a text", _text)
 PLACE = Kind("place", "PLACE", "a path or a URI", _place)
 INT = Kind("int", "N", "a whole number", _int)
 COUNT = Kind("count", "N", "a whole number, 0 or more", _count)
+SOME = Kind("count", "N", "a whole number, 1 or more", _some)
 BATCHES = Kind(
     "batches", "N", "a number of batches, 1 or more, such as 3 or '3 batches'", _batches, lambda v: f"{v} batch{'es' * (v > 1)}"
 )

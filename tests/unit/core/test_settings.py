@@ -209,3 +209,8 @@ def test_every_setting_is_whole() -> None:
     assert "-o" not in flags
     assert all(s.help and len(s.help) < 110 for s in SETTINGS)
     assert {e.setting.name for e in settings()} == set(BY_NAME)
+
+
+def test_no_table_at_once_is_no_number_of_threads() -> None:
+    with pytest.raises(ConfigError, match="--threads: expected a whole number, 1 or more, got '0'"):
+        resolve({"id": "x", "threads": "0"}, {}, Config())
