@@ -22,7 +22,7 @@ from anchovies.store.follow import Reader
 from anchovies.store.keys import Home
 from anchovies.store.open import open_store
 
-KILLS = int(os.environ.get("ANCHOVIES_KILLS") or 8)
+KILLS = int(os.environ.get("ANCHOVIES_KILLS") or 6)
 PAGES, ROWS = 12, 5  # more pages at each start
 
 OPERATOR = f"""

@@ -26,7 +26,7 @@ from anchovies.engine import channel, consumer, rowpath
 from anchovies.sdk import Downloader, Stream, context, sink, source
 
 LONGEST = 60.0
-EXAMPLES = int(os.environ.get("ANCHOVIES_EXAMPLES") or 0)
+EXAMPLES = int(os.environ.get("ANCHOVIES_EXAMPLES") or 0) or min(100, settings().max_examples)
 Rows = list[tuple[str, int]]  # (way that the row has come, its number): what is kept of a row
 
 
@@ -349,7 +349,7 @@ def run(place: Any, graph: Graph, got: dict[str, Rows], *, broken: bool, **given
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    **({"max_examples": EXAMPLES} if EXAMPLES else {}),
+    max_examples=EXAMPLES,
 )
 @given(
     graph=graphs(),

@@ -23,7 +23,7 @@ from anchovies.core.errors import FatalError, Fenced, Stopped
 from anchovies.store.base import Entry, OsLock, Store
 
 T = TypeVar("T")
-EXAMPLES = int(os.environ.get("ANCHOVIES_EXAMPLES") or 0)
+EXAMPLES = int(os.environ.get("ANCHOVIES_EXAMPLES") or 0) or min(100, settings().max_examples)
 
 
 def _oracle() -> Any:
@@ -81,7 +81,7 @@ class Dying(Store):
 
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    **({"max_examples": EXAMPLES} if EXAMPLES else {}),
+    max_examples=EXAMPLES,
 )
 @given(
     graph=oracle.graphs(),
