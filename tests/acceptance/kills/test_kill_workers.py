@@ -97,9 +97,10 @@ def storm(crew: Crew, rnd: random.Random, upto: int, kills: int) -> int:
     """All workers at once; two of them are killed, `kills` times in all, and started again. How many died."""
     doomed = rnd.sample(range(WORKERS), 2)
     running = dict(enumerate(crew.all(WORKERS, n=upto, pace=0.004)))
-    died = 0
+    died = tried = 0
     while running:
-        if died < kills:
+        if died < kills and tried < 4 * kills:  # one may have ended by itself just before
+            tried += 1
             time.sleep(rnd.uniform(0.05, 0.5))
             num = rnd.choice(doomed)
             died += num in running and running[num].kill()
@@ -118,8 +119,8 @@ def storm(crew: Crew, rnd: random.Random, upto: int, kills: int) -> int:
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_workers_come_to_what_one_comes_to(crew: Crew, seed: int, notes: list[str]) -> None:
     alone = crew.start(id="one", n=20)
-    died = storm(crew, random.Random(seed), 20, kills=8)
-    assert alone.wait() == 0, alone.said
+    died = storm(crew, random.Random(seed), 20, kills=6)
+    assert alone.wait() == 0 and died > 1, alone.said
     crew.judge(20)
     records = oracle.records(crew.world.store, Home("t", "crew"))
     assert {r.lane for r in records} == set(range(WORKERS)) and {r.workers for r in records} == {WORKERS}
