@@ -89,7 +89,7 @@ def test_the_test_of_a_plugin_notices_what_is_broken(shell: Shell) -> None:
     path.write_text(
         path.read_text().replace(good, "            last.set(page[-1]").replace("before it\n", "it\n            yield page\n")
     )
-    code, said = shell.run("pytest", "-p", "no:cacheprovider", "--anchovy-chaos", "tests")
+    code, said = shell.run("pytest", "-p", "no:cacheprovider", "-x", "-k", "yield", "--anchovy-chaos", "tests")
     assert code == 1 and "rows missing" in said, said
 
 
