@@ -196,6 +196,7 @@ class Flow:
         """The first item, before pyarrow is loaded for it."""
         try:
             with self._s.stop.nudges, self._again:
+                self._halt.check()  # in here: a sink that fails from now on nudges us
                 fault("source.first.before", SourceError)
                 return next(items, _END)
         except Exception:
@@ -235,7 +236,7 @@ class Flow:
 
     def _next(self, pieces: Iterator[Piece]) -> Piece | None:
         with self._s.stop.nudges, self._again:
-            self._halt.check()  # in here: a sink that fails from now on nudges us
+            self._halt.check()  # in here, as above
             fault("source.next.before", SourceError)
             return next(pieces, None)
 

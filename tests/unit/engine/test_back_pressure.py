@@ -12,7 +12,7 @@ import pytest
 from anchovies.engine import channel
 from anchovies.engine.channel import QUEUE_BYTES, Channel
 from anchovies.engine.limits import Halt, Nudges
-from anchovies.sdk import Downloader, Stream, context, sink, source
+from anchovies.sdk import Downloader, Stream, batch, context, sink, source
 
 MB = 1 << 20
 
@@ -141,10 +141,10 @@ def test_a_failure_anywhere_ends_a_source_that_does_not_look(place: Any, where: 
         @source("b")
         @sink("a", streaming=True)
         def b(self, stream: Stream) -> Any:
-            for batch in stream.batches():
+            for some in stream.batches():
                 if where == "chain":
                     raise KeyError("in the chain")
-                yield batch
+                yield some
 
         @sink("b")
         def low(self, stream: Stream) -> None:
@@ -163,6 +163,22 @@ def test_a_failure_anywhere_ends_a_source_that_does_not_look(place: Any, where: 
     assert place.rows("other") == [{"n": 1}]  # the others finish
     assert place.rows("a") == place.rows("b") == []
     assert not [t for t in threading.enumerate() if t.name.startswith(("sink-", "encode-"))]
+
+
+def test_a_sink_that_fails_before_it_has_a_row_ends_a_source_that_has_none_yet(place: Any) -> None:
+    class Early(Downloader):
+        @source("a")
+        def a(self) -> Any:
+            while not batch().time_left():
+                time.sleep(0.01)
+            yield {"n": 1}
+
+        @sink("a")
+        def bad(self, stream: Stream) -> None:
+            raise KeyError("at once")
+
+    with pytest.raises(KeyError, match="at once"):
+        place.run(Early)
 
 
 def test_what_a_sink_raises_is_what_the_result_says_with_the_line_of_its_author(place: Any) -> None:
