@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from anchovies.store.disk import Disk
 
 DIR = os.O_RDONLY | os.O_DIRECTORY
+MOST_KNOWN = 10_000  # folders; those that are forgotten are only fsynced once more
 
 
 class Folders:
@@ -40,6 +41,8 @@ class Folders:
         for i in range(len(parts), 0, -1):
             if "/".join(parts[:i]) not in self._durable:
                 self._sync(parts[: i - 1])  # a folder is there for sure when the one that it is in was fsynced
+        if len(self._durable) >= MOST_KNOWN:  # a service makes a folder with each batch that commits
+            self._durable.clear()
         self._durable.update("/".join(parts[:i]) for i in range(1, len(parts) + 1))
 
     def _sync(self, parts: list[str]) -> None:

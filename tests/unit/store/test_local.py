@@ -130,6 +130,19 @@ def test_the_temporary_file_goes_when_the_disk_is_full(root: Path) -> None:
     assert files(root) == []
 
 
+def test_what_is_known_of_folders_stays_small(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service makes a folder with each batch that commits. What is forgotten is only made durable once more."""
+    monkeypatch.setattr("anchovies.store.folders.MOST_KNOWN", 10)
+    disk = FaultyDisk()
+    store = LocalStore(str(root), disk=disk)
+    for n in range(50):
+        store.put(f"u/a/data/t/{n}/x", b"x")
+        assert len(store._folders._durable) <= 10 + 5
+    disk.ops.clear()
+    store.put("u/a/data/t/0/y", b"y")
+    assert ("fsync", f"{root}/u/a/data/t") in disk.ops
+
+
 def test_no_fsync_is_tried_twice(root: Path) -> None:
     disk = FaultyDisk(1, errno.EIO, only="fsync")
     LocalStore(str(root)).put("seed", b"x")  # so that the first fsync is that of the file
