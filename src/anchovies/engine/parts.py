@@ -38,6 +38,8 @@ KINDS: Mapping[str, tuple[str, type, tuple[str, ...]]] = {
 }
 OURS = {"HiveTaskStore": f"{_SDK}:HiveTaskStore", "HiveTaskMetastore": f"{_SDK}:HiveTaskStore"}
 _SESSION = re.compile(r"[A-Za-z0-9._-]{1,120}")
+#: what a class of a person's may raise and is only told of; a stop that is meant for us passes
+_RAISED = (Exception, SystemExit)
 Warn = Callable[[str], None]
 
 
@@ -75,7 +77,7 @@ class Parts:
     def _make(self, name: str, *args: Any) -> Any:
         try:
             return self._classes[name](*args)
-        except Exception as e:
+        except _RAISED as e:
             raise ConfigError(f"{self._named(name)} could not be made: {_phrase(e)}", setting=name) from e
 
     def _named(self, name: str) -> str:
@@ -109,7 +111,7 @@ class Parts:
     def _turn(self, method: str, key: str, value: Any) -> Any:
         try:
             return getattr(self._checkpoints, method)(key, value)
-        except Exception as e:
+        except _RAISED as e:
             said = f"{self._named('checkpoint_cls')}: {method} of the checkpoint {key!r} failed: {_phrase(e)}"
             raise FatalError(said, hint="nothing was committed for it; mend the class, or run without it", key=key) from e
 
@@ -124,7 +126,7 @@ class Parts:
         for key, value in every.items():
             try:
                 part.write(key, deepcopy(value))
-            except Exception as e:
+            except _RAISED as e:
                 if self._classes[name] is not KINDS[name][1] or not isinstance(e, AnchovyError):
                     warn(f"{self._named(name)}: write({key!r}) failed: {_phrase(e)}")
                 return
@@ -143,7 +145,7 @@ class Parts:
             try:
                 part.write(*args)
                 return
-            except Exception as e:
+            except _RAISED as e:
                 warn(f"{self._named(name)}: write failed, so it was kept in the default place: {_phrase(e)}")
         ours.write(*args)  # type: ignore[attr-defined]
 
@@ -163,7 +165,7 @@ class Parts:
             try:
                 if hasattr(part, "close"):
                     part.close()
-            except Exception as e:
+            except _RAISED as e:
                 warn(f"{self._named(name)}: close failed: {_phrase(e)}")
 
 

@@ -143,6 +143,16 @@ def test_a_copy_that_cannot_be_written_is_a_warning_and_nothing_else(place: Any,
     assert bool(place.named("$results"))
 
 
+def test_a_part_that_wants_to_exit_ends_nothing(place: Any) -> None:
+    def write(self: Any, *args: Any) -> None:
+        raise SystemExit(7)
+
+    result = place.run(Numbers, task_store_cls=type("Exits", (TaskStore,), {"write": write}))
+    assert (result.status, result.commits) == ("ok", 1)
+    assert [w for w in result.warnings if "SystemExit: 7" in w]
+    assert place.named("$task_logs")
+
+
 class Named(Session):
     team = "sales"
 
