@@ -26,7 +26,7 @@ from anchovies.engine.watch import Watch
 from anchovies.sdk import Connection, Downloader, Tbl, Uploader, batch, cached, context, on_task, sink, source
 from anchovies.store.open import open_store
 
-BATCHES = int(os.environ.get("SOAK_BATCHES", "1000"))
+BATCHES = int(os.environ.get("SOAK_BATCHES", "600"))
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
