@@ -66,7 +66,8 @@ def refused(anchovy: Any) -> Refused:
         assert done.returncode in (code if isinstance(code, tuple) else (code,)), (
             f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
         )
-        assert "error: " in done.stderr and "Traceback" not in done.stderr, done.stderr
+        told = "error: " in done.stderr or " ERROR failed " in done.stderr  # a command's own words, or the line of the task
+        assert told and "Traceback" not in done.stderr, done.stderr
         for words in says:
             assert words in done.stderr, f"{words!r} is not in:\n{done.stderr}"
         assert anchovy.visible() == before, "something became visible"
