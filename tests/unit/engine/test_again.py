@@ -322,9 +322,8 @@ def test_rows_that_are_dropped_do_not_count_towards_the_limits_of_a_batch(place:
 
         @source("t")
         def t(self) -> Any:
-            yield {"n": 0}
-            yield {"n": 1}
+            yield [{"n": n} for n in range(25_000)]
             self.broken(3)
 
-    assert place.run(Limited, batch_rows=4, batch_bytes="1 KiB").rows == 2
-    assert numbers(place) == [0, 1]
+    assert place.run(Limited, batch_rows=30_000, batch_bytes="300 KiB").rows == 25_000
+    assert numbers(place) == list(range(25_000))
