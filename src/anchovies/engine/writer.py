@@ -29,7 +29,7 @@ from anchovies.store.record import DataFile
 ROLL_BYTES = 64 << 20
 SPILL_BYTES = 8 << 20
 ENCODE_BYTES = 4 << 20
-AHEAD = 2
+AHEAD = 2 * SPILL_BYTES // ENCODE_BYTES  # what spills comes at once: its source goes on reading meanwhile
 
 
 @dataclass(slots=True)

@@ -340,6 +340,8 @@ def test_what_another_thread_sets_comes_after_all_rows_that_were_yielded_by_then
         for n in range(20_000):
             yield [{"n": n}] if n % 997 == 0 else {"n": n}
             yielded = n + 1
+            if n % 1000 == 0:
+                over.wait(0.002)  # the other one gets its turn, however fast this is
 
     other = threading.Thread(target=meddle)
     other.start()
