@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ from anchovies.core.tbl import Column, SortKey, Tbl
 from anchovies.core.types import parse_type
 from anchovies.plugins.sql import DbConnection, Uploader
 from anchovies.sdk import ConfigError, Position, PositionMoved, RowError
+from anchovies.testing.mariadb import mariadb
+from anchovies.testing.mariadb import missing as no_mariadb
 from anchovies.testing.postgres import missing, postgres
 from anchovies.testing.sql import FakeLoad, Model, Unit, loads
 
-KINDS = ["duckdb", "sqlite", pytest.param("postgres", marks=pytest.mark.server)]
+KINDS = ["duckdb", "sqlite", *(pytest.param(kind, marks=pytest.mark.server) for kind in ("postgres", "mariadb"))]
+SERVERS = {"postgres": (missing, postgres), "mariadb": (no_mariadb, mariadb)}
 SCHEMAS = (f"s{n}" for n in itertools.count())
 
 
@@ -65,18 +70,30 @@ class Subject:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    if reason := missing():
-        pytest.skip(reason)
-    with postgres() as url:
-        yield url
+def servers() -> Iterator[Callable[[str], str]]:
+    """The URL of a server by its kind, started when somebody first wants it."""
+    with ExitStack() as stack:
+
+        @cache
+        def url_of(kind: str) -> str:
+            absent, start = SERVERS[kind]
+            if reason := absent():
+                pytest.skip(reason)
+            found = stack.enter_context(start())
+            return found if isinstance(found, str) else f"mysql://root@127.0.0.1:{found}/mysql"
+
+        yield url_of
+
+
+@pytest.fixture
+def url(servers: Callable[[str], str], tmp_path: Path) -> Callable[[str], str]:
+    """The URL of an empty database by its kind."""
+    return lambda kind: servers(kind) if kind in SERVERS else f"{kind}:///{tmp_path}/target.db"
 
 
 @pytest.fixture(params=KINDS)
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
-    kind = request.param
-    url = request.getfixturevalue("server") if kind == "postgres" else f"{kind}:///{tmp_path}/target.db"
-    found = Subject(kind, url, str(tmp_path))
+def subject(request: pytest.FixtureRequest, url: Callable[[str], str], tmp_path: Path) -> Iterator[Subject]:
+    found = Subject(request.param, url(request.param), str(tmp_path))
     yield found
     found.close()
 
@@ -101,7 +118,7 @@ ROW = st.fixed_dictionaries(
 COMMITS = st.lists(st.lists(st.lists(ROW, max_size=5), min_size=1, max_size=3), min_size=1, max_size=4)
 KEYS = st.sampled_from(["u", "us", "s", "so", "uo", "uso"])
 MODES = st.sampled_from(["scd", "scd", "merge", "replace"])
-EXAMPLES = {"sqlite": 200, "duckdb": 60, "postgres": 40}
+EXAMPLES = {"sqlite": 200, "duckdb": 60, "postgres": 40, "mariadb": 40}
 
 
 def history_of(rows: list[list[list[dict[str, Any]]]]) -> list[list[Unit]]:
@@ -128,20 +145,26 @@ def keyed(keys: str, write: str, descending: bool, *, snapshot: bool = False, de
     )
 
 
+def without_nan_for(kind: str, rows: Any) -> Any:
+    """MariaDB has no NaN: another number takes its place."""
+    if kind != "mariadb":
+        return rows
+    return [[[r | {"f": 7.25} if r["f"] != r["f"] else r for r in unit] for unit in commit] for commit in rows]
+
+
 def without_nan(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted((tuple("NaN" if v != v else int(v) if isinstance(v, bool) else v for v in row) for row in rows), key=repr)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_random_histories_give_what_row_by_row_would(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    url = request.getfixturevalue("server") if kind == "postgres" else f"{kind}:///{tmp_path}/target.db"
-
+def test_random_histories_give_what_row_by_row_would(kind: str, url: Callable[[str], str], tmp_path: Path) -> None:
     @settings(max_examples=EXAMPLES[kind], deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         COMMITS, KEYS, MODES, st.booleans(), st.sets(st.integers(1, 3)), st.booleans(), st.sampled_from(["", "", "s", "d", "sd"])
     )
     def check(rows: Any, keys: str, write: str, descending: bool, cuts: set[int], parquet: bool, more: str) -> None:
-        subject = Subject(kind, url, str(tmp_path))
+        subject = Subject(kind, url(kind), str(tmp_path))
+        rows = without_nan_for(kind, rows)
         table = keyed(keys, write, descending, snapshot="s" in more, deletes="d" in more)
         history = history_of(rows)
         model = Model(table)
@@ -233,6 +256,8 @@ def told(value: Any) -> Any:
     if isinstance(value, datetime):
         naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
         return naive.isoformat(" ", "microseconds")
+    if isinstance(value, timedelta):  # MariaDB's word for a time of day
+        value = (datetime.min + value).time()
     if isinstance(value, time):
         return value.isoformat("microseconds")
     if isinstance(value, list):
@@ -245,6 +270,8 @@ def told(value: Any) -> Any:
 @pytest.mark.parametrize("name", VALUES)
 def test_types_stay_what_they_are(subject: Subject, name: str, parquet: bool) -> None:
     kind, values = VALUES[name]
+    if subject.kind == "mariadb" and name == "f":
+        values = [1.1, -1.7976931348623157e308]
     table = tbl(unique_by=("k",), columns={"k": "int", "x": kind})
     rows = [{"k": i, "x": v} for i, v in enumerate([*values, None])]
     history = [[Unit(10, rows)], [Unit(20, rows)]]
@@ -258,6 +285,18 @@ def test_types_stay_what_they_are(subject: Subject, name: str, parquet: bool) ->
     for have, want in zip(got, values, strict=False):
         have, want = told(have), told(want)
         assert have == want, (name, have, want)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_a_database_has_no_word_for_is_refused(subject: Subject, value: float) -> None:
+    table = tbl(unique_by=("k",), columns={"k": "int", "x": "float"})
+    if subject.kind == "mariadb":
+        with pytest.raises(RowError, match="'x' has a number that is NaN or infinite"):
+            subject.load(table, Unit(10, [{"k": 1, "x": value}]))
+        assert subject.load(table, Unit(10, [{"k": 1, "x": 1.5}])) == {"inserted": 1}
+    else:
+        assert subject.load(table, Unit(10, [{"k": 1, "x": value}])) == {"inserted": 1}
+        assert subject.load(table, Unit(20, [{"k": 1, "x": value}]), first=1) == {"unchanged": 1}
 
 
 @pytest.mark.parametrize(

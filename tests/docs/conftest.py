@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anchovies.testing import postgres
+from anchovies.testing import mariadb, postgres
 from anchovies.testing.servers import asyncssh_server
 
 SALES = {
@@ -34,8 +34,13 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[dict[str, str]]:
-    """The same for a PostgreSQL server that listens on TCP."""
+    """The same for a PostgreSQL server that listens on TCP, and one of MariaDB."""
     if reason := postgres.missing("tcp"):
         pytest.skip(reason)
-    with postgres.postgres("tcp") as url:
-        yield {"postgresql://postgres@db.example.com:5432/postgres": url}
+    if reason := mariadb.missing():
+        pytest.skip(reason)
+    with postgres.postgres("tcp") as url, mariadb.mariadb() as port:
+        yield {
+            "postgresql://postgres@db.example.com:5432/postgres": url,
+            "mysql://root@db.example.com:3306/mysql": f"mysql://root@127.0.0.1:{port}/mysql",
+        }

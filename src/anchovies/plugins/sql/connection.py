@@ -13,9 +13,17 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from anchovies.plugins.sql.database import Database
 from anchovies.sdk import ConfigError, Connection, Secret, attr
 
-CLASSES = {"duckdb": "duck:DuckDatabase", "sqlite": "lite:LiteDatabase", "postgresql": "postgres:PostgresDatabase"}
+CLASSES = {
+    "duckdb": "duck:DuckDatabase", "sqlite": "lite:LiteDatabase", "postgresql": "postgres:PostgresDatabase",
+    "mysql": "maria:MariaDatabase",
+}  # fmt: skip
 """Where the class of a scheme lies: loaded when a database is opened, because rows need pyarrow."""
-BUILT = "duckdb:///path, sqlite:///path, postgresql://user@host/database"
+FILES = ("duckdb", "sqlite")
+SAME = {
+    "postgres": "postgresql", "postgresql+psycopg": "postgresql", "mariadb": "mysql", "mysql+pymysql": "mysql",
+    "mariadb+pymysql": "mysql",
+}  # fmt: skip
+BUILT = "duckdb:///path, sqlite:///path, postgresql://user@host/database, mysql://user@host/database"
 
 
 class DbConnection(Connection):
@@ -30,9 +38,9 @@ class DbConnection(Connection):
 
     @property
     def scheme(self) -> str:
-        """`duckdb`, `sqlite` or `postgresql`. Raises ConfigError for anything else."""
+        """`duckdb`, `sqlite`, `postgresql` or `mysql`. Raises ConfigError for anything else."""
         scheme = self.url.reveal().split(":", 1)[0].lower()
-        kind = {"postgres": "postgresql", "postgresql+psycopg": "postgresql"}.get(scheme, scheme)
+        kind = SAME.get(scheme, scheme)
         if kind not in CLASSES or "://" not in self.url.reveal():
             known = scheme.replace("+", "").isalnum() and "://" in self.url.reveal()
             wrong = f"loading into {scheme} is not built yet" if known else "its URL names no database"
@@ -46,7 +54,7 @@ class DbConnection(Connection):
     @property
     def path(self) -> str | None:
         """The file of a DuckDB or SQLite database; None for a server. `sqlite:///a` is relative, `sqlite:////a` absolute."""
-        if self.scheme == "postgresql":
+        if self.scheme not in FILES:
             return None
         parts = urlsplit(self.url.reveal())
         path = unquote(parts.path)[1:]
@@ -69,7 +77,7 @@ class DbConnection(Connection):
     def database(self) -> Iterator[Database]:
         """The session of this thread, opened if need be; a shared one is ours until the `with` ends."""
         self.ensure_open()
-        shared = self.scheme != "postgresql"
+        shared = self.scheme in FILES
         key = 0 if shared else threading.get_ident()
         with self._lock:
             db = self._sessions.get(key)

@@ -41,8 +41,11 @@ class Database(ABC):
     reserved: ClassVar[frozenset[str]]  # column names, in lower case, that mean something else here
     addr: ClassVar[str]  # what tells one row of a table from another inside a transaction
     addr_type: ClassVar[str]
-    key_index: ClassVar[bool] = True  # whether a key gets an index
+    key_index: ClassVar[str] = "inside"  # "inside" the transaction: a key gets a unique index; "after" it: an index; "": none
+    ddl_commits: ClassVar[bool] = False  # whether DDL ends the transaction, so that it has to come before
     transient: ClassVar[str] = ""  # what makes a temporary table go with the transaction
+    own_columns: ClassVar[tuple[str, ...]] = ()  # of every table we make: what it needs beside the rows
+    no_int = "CAST(NULL AS bigint)"
 
     broken = False
 
@@ -110,6 +113,28 @@ class Database(ABC):
     def short(self, name: str) -> str:
         return fit(name, self.name_limit)
 
+    def position_ddl(self, relation: str, keys: Sequence[str]) -> str:
+        """The statement that makes a table of positions if it is missing."""
+        columns = ", ".join(f"{name} varchar(1000) NOT NULL" for name in keys)
+        return (
+            f"CREATE TABLE IF NOT EXISTS {relation} ({columns}, slot bigint NOT NULL, cid varchar(100) NOT NULL, "
+            f"consumer varchar(1000), PRIMARY KEY ({', '.join(keys)}))"
+        )
+
+    def create_table(self, relation: str, body: str) -> str:
+        return f"CREATE TABLE {relation} ({body})"
+
+    def add_column(self, relation: str, column: str, sql: str) -> str:
+        return f"ALTER TABLE {relation} ADD COLUMN {column} {sql}"
+
+    def index(self, name: str, relation: str, keys: Sequence[Col], history: bool) -> str | None:
+        """The statement that makes the index of a key, unique among the current rows; None where there can be none."""
+        if any(self.carry("x", c.sql) != "x" for c in keys):
+            return None
+        current = " WHERE _del IS NULL" if history else ""
+        columns = ", ".join(c.quoted for c in keys)
+        return f"CREATE UNIQUE INDEX IF NOT EXISTS {quote(name)} ON {relation} ({columns}){current}"
+
     def create_schema(self, schema: str) -> str | None:
         """The statement that makes the schema if it is missing; None where there are no schemas."""
         return f"CREATE SCHEMA IF NOT EXISTS {quote(self.short(schema))}"
@@ -151,6 +176,36 @@ class Database(ABC):
     def ordered(self, expr: str, col: Col) -> str:
         """What a carried value is ordered by: numbers by value, text by code point. Raises ConfigError where that cannot be."""
         return expr
+
+    def sorted(self, expr: str, descending: bool) -> str:
+        """What a window is ordered by: null after everything else."""
+        return f"{expr} {'DESC' if descending else 'ASC'} NULLS LAST"
+
+    # ---- statements that are not the same everywhere
+
+    def make_temp(self, name: str, *, columns: str = "", select: str = "", keys: Sequence[str] = ()) -> None:
+        """Make a temporary table, of `columns` or from `select`. `keys`: what it is joined by, where that must be told."""
+        body = f" ({columns})" if columns else ""
+        self.run(f"CREATE TEMPORARY TABLE {name}{body}{self.transient}{f' AS {select}' if select else ''}")
+
+    def drop_temp(self, name: str) -> None:
+        self.run(f"DROP TABLE IF EXISTS {name}")
+
+    def index_temp(self, name: str, column: str) -> None:
+        """A temporary table is joined by this column, too."""
+        self.run(f"CREATE INDEX {name}_{column} ON {name} ({column})")
+
+    def end_rows(self, relation: str, ends: str) -> str:
+        """The statement that sets `_del` of the rows of `relation` whose address is `_addr` in the table expression `ends`."""
+        return f"UPDATE {relation} SET _del = f._end FROM {ends} f WHERE {relation}.{self.addr} = f._addr"  # noqa: S608
+
+    def delete_rows(self, relation: str, ends: str) -> str:
+        """The statement that deletes them."""
+        return f"DELETE FROM {relation} WHERE {self.addr} IN (SELECT f._addr FROM {ends} f)"  # noqa: S608
+
+    def insert_once(self, relation: str, columns: Sequence[str], values: str) -> str:
+        """The statement that inserts a row, unless its key is there."""
+        return f"INSERT INTO {relation} ({', '.join(columns)}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608
 
     def lock_position(self) -> str:
         """What a SELECT of the position ends with, so that nobody else loads meanwhile."""

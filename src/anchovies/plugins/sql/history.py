@@ -66,19 +66,19 @@ class Merge:
             self.stage = f"(SELECT s.* FROM {STAGE} s JOIN {ROUNDS} r ON r._seq = s._seq WHERE r._round = {n}) _one"  # noqa: S608
             for what, count in self._once().items():
                 total[what] = total.get(what, 0) + count
-        self.db.run(f"DROP TABLE {ROUNDS}")
+        self.db.drop_temp(ROUNDS)
         return total
 
     def _rounds(self) -> int:
         """Number the rows of each key: those up to its first marker, those up to the next, and so on. The last number."""
         keys = ", ".join(self.db.carry(f"c{self._index(n)}", self._col(n).sql) for n in self.tbl.unique_by)
         frame = f"OVER (PARTITION BY {keys} ORDER BY _seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
-        self.db.run(f"DROP TABLE IF EXISTS {ROUNDS}")
+        self.db.drop_temp(ROUNDS)
         numbered = f"SELECT _seq, coalesce(sum({self.dead}) {frame}, 0) AS _round FROM {STAGE}"  # noqa: S608
-        self.db.run(f"CREATE TEMPORARY TABLE {ROUNDS}{self.db.transient} AS {numbered}")
+        self.db.make_temp(ROUNDS, select=numbered, keys=("_seq",))
         last = int(str(self.db.rows(f"SELECT coalesce(max(_round), 0) FROM {ROUNDS}")[0][0]))  # noqa: S608
         if not last:
-            self.db.run(f"DROP TABLE {ROUNDS}")
+            self.db.drop_temp(ROUNDS)
         return last
 
     def _marker(self, column: str) -> str:
@@ -109,7 +109,7 @@ class Merge:
 
     def drop(self) -> None:
         for name in TEMPS:
-            self.db.run(f"DROP TABLE IF EXISTS {name}")
+            self.db.drop_temp(name)
 
     # ---- the rows side by side
 
@@ -162,8 +162,7 @@ class Merge:
     # ---- chains
 
     def _flag(self) -> None:
-        order = [f"{self.db.ordered(self._name(k.column), self._col(k.column))} {'DESC' if k.descending else 'ASC'} NULLS LAST"
-                 for k in self.sort_by]  # fmt: skip
+        order = [self.db.sorted(self.db.ordered(self._name(k.column), self._col(k.column)), k.descending) for k in self.sort_by]
         ids = "_id, _k, _s, _unit, _ord, _seq, _addr, _dead"
         if self.sets:
             first = f"row_number() OVER (PARTITION BY _k, _unit ORDER BY {', '.join([*order, '_ord DESC'])})"
@@ -181,7 +180,7 @@ class Merge:
         k = "OVER (PARTITION BY _k ORDER BY _ord)"
         links = f"SELECT f.*, lag(_id) {k} AS _prev, lead(_unit) {k} AS _next FROM {TEMPS[1]} f WHERE _chain = 1"  # noqa: S608
         if not self.sets:
-            self._temp(2, f"SELECT l.*, CAST(NULL AS bigint) AS _xat, CAST(NULL AS bigint) AS _gone FROM ({links}) l")  # noqa: S608
+            self._temp(2, f"SELECT l.*, {self.db.no_int} AS _xat, {self.db.no_int} AS _gone FROM ({links}) l")  # noqa: S608
             return
         s = "OVER (PARTITION BY _s ORDER BY _unit)"
         firsts = f"SELECT _s, _unit, min(_seq) AS _first FROM {TEMPS[0]} GROUP BY _s, _unit"  # noqa: S608
@@ -232,11 +231,8 @@ class Merge:
     def _end_old(self) -> None:
         if not self._ended:
             return
-        target, addr = self.table.relation, self.db.addr
-        if self.scd:
-            sql = f"UPDATE {target} SET _del = f._end FROM {TEMPS[3]} f WHERE f._ord = 0 AND f._end IS NOT NULL AND {target}.{addr} = f._addr"  # noqa: S608, E501
-        else:
-            sql = f"DELETE FROM {target} WHERE {addr} IN (SELECT _addr FROM {TEMPS[3]} WHERE _ord = 0 AND _end IS NOT NULL)"  # noqa: S608
+        ends = f"(SELECT _addr, _end FROM {TEMPS[3]} WHERE _ord = 0 AND _end IS NOT NULL)"  # noqa: S608
+        sql = (self.db.end_rows if self.scd else self.db.delete_rows)(self.table.relation, ends)
         if (done := self.db.run(sql)) != self._ended:
             raise RetryableError(
                 f"tbl {self.tbl.name}: somebody else changed the table while it was loaded ({done} of {self._ended} rows)",
@@ -255,7 +251,7 @@ class Merge:
         losers = f"SELECT count(*) FROM {TEMPS[1]} WHERE _chain = 0"  # noqa: S608
         if not int(str(self.db.rows(losers)[0][0])):
             return 0
-        self.db.run(f"CREATE INDEX _anchovies_w_k ON {TEMPS[0]} (_k)")
+        self.db.index_temp(TEMPS[0], "_k")
         order = "g._unit" if self.sets else "g._ord"
         based = (
             f"SELECT g.*, max(CASE WHEN f._kept = 1 THEN f._seq END) OVER (PARTITION BY g._k ORDER BY {order}) AS _base, "  # noqa: S608
@@ -295,7 +291,7 @@ class Merge:
 
     def _temp(self, which: int, select: str) -> None:
         name = TEMPS[which]
-        self.db.run(f"CREATE TEMPORARY TABLE {name}{self.db.transient} AS {select}")
+        self.db.make_temp(name, select=select, keys=("_id", "_k"))
         self.db.analyze(name)
 
     def _col(self, source: str) -> Col:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anchovies.plugins.sql import position
+from anchovies.plugins.sql import ahead, position
 from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.history import STAGE, Merge
 from anchovies.plugins.sql.names import fit, quote
@@ -50,17 +50,25 @@ def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
     target = load.target
     check_mode(target.tbl)
     prepare(db, target.schema)
+    replaces = load.replaces
+    if db.ddl_commits:
+        replaces = ahead.make(db, target, load.replaces)
     with db.transaction():
         old = position.claim(db, target)
-        if load.replaces is not None:
-            _clear(db, target, old, load.replaces)
+        if replaces is not None:
+            _clear(db, target, old, replaces)
         table = table_of(db, target)  # only now, as nobody else can change it any more
-        position.check(target, old, load.replaces or load.start, table.exists or not table.columns)
+        position.check(target, old, replaces or load.start, table.exists or not table.columns)
+        if db.ddl_commits and table.ddl:
+            raise RetryableError(f"tbl {target.tbl.name}: somebody else changed its table meanwhile", tbl=target.tbl.name)
         for statement in table.ddl:
             db.run(statement)
         counts = _rows(db, load, table) if load.rows else {}
         fault("sql.rows.after", RetryableError)
         position.advance(db, target, old, load.end, consumer)
+    if db.key_index == "after" and load.rows and target.tbl.write_mode != "append":
+        for statement in _index(db, load, table):
+            db.run(statement)
     return counts
 
 
@@ -90,15 +98,15 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
     merge = Merge(db, tbl, table)
     if not tbl.set_by and not tbl.deleted_by and _is_new(db, table, tbl) and (done := _first_load(db, load, table)):
         return {"inserted": done}
-    db.run(f"DROP TABLE IF EXISTS {STAGE}")
+    db.drop_temp(STAGE)
     stage = [(quote(f"c{i}"), c) for i, c in enumerate(table.columns)]
     body = ", ".join([*(f"{name} {c.sql}" for name, c in stage), '"_seq" bigint', '"_unit" bigint'])
-    db.run(f"CREATE TEMPORARY TABLE {STAGE} ({body}){db.transient}")
+    db.make_temp(STAGE, columns=body, keys=("_seq",))
     db.fill(STAGE, stage, load, seq=True, unit=True)
     db.analyze(STAGE)
     counts = merge.run()
-    db.run(f"DROP TABLE {STAGE}")
-    if db.key_index and not merge.bag:
+    db.drop_temp(STAGE)
+    if db.key_index == "inside" and not merge.bag:
         for statement in _index(db, load, table):
             db.run(statement)
     return counts
@@ -118,7 +126,7 @@ def _first_load(db: Database, load: Load, table: Table) -> int:
     history = load.target.tbl.write_mode == "scd"
     done = db.fill(table.relation, [(c.quoted, c) for c in table.columns], load, seq=history, unit=False)
     keys = _keys(load.target.tbl, table)
-    if db.key_index:
+    if db.key_index == "inside":
         unique = all(db.attempt(statement) for statement in _index(db, load, table))
     else:
         unique = not any(db.rows(f"SELECT 1 FROM {table.relation} {wrong} LIMIT 1") for wrong in _not_a_key(keys))  # noqa: S608
@@ -141,8 +149,6 @@ def _index(db: Database, load: Load, table: Table) -> list[str]:
     """The key: unique among the current rows."""
     tbl = load.target.tbl
     keys = _keys(tbl, table)
-    if any(db.carry("x", c.sql) != "x" for c in keys):
-        return []
-    name = quote(fit(f"{table.schema}__{table.name}__key", db.name_limit))
-    current = " WHERE _del IS NULL" if tbl.write_mode == "scd" else ""
-    return [f"CREATE UNIQUE INDEX IF NOT EXISTS {name} ON {table.relation} ({', '.join(c.quoted for c in keys)}){current}"]
+    name = fit(f"{table.schema}__{table.name}__key", db.name_limit)
+    made = db.index(name, table.relation, keys, tbl.write_mode == "scd") if keys else None
+    return [made] if made else []

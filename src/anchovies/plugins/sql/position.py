@@ -18,11 +18,7 @@ def relation(db: Database, schema: str) -> str:
 
 def ddl(db: Database, schema: str) -> str:
     """The statement that makes the table if it is missing."""
-    columns = ", ".join(f"{name} varchar(1000) NOT NULL" for name in _KEY)
-    return (
-        f"CREATE TABLE IF NOT EXISTS {relation(db, schema)} ({columns}, slot bigint NOT NULL, cid varchar(100) NOT NULL, "
-        f"consumer varchar(1000), PRIMARY KEY ({', '.join(_KEY)}))"
-    )
+    return db.position_ddl(relation(db, schema), _KEY)
 
 
 def exists(db: Database, schema: str) -> bool:
@@ -41,11 +37,7 @@ def read(db: Database, target: Target, lock: bool = False) -> Position | None:
 def claim(db: Database, target: Target) -> Position:
     """Lock the position inside the transaction, so that nobody else loads, and return it as it lies there."""
     marks = ", ".join(db.param(i + 1) for i in range(len(_KEY)))
-    db.run(
-        f"INSERT INTO {relation(db, target.schema)} ({', '.join(_KEY)}, slot, cid) VALUES ({marks}, 0, '') "  # noqa: S608
-        "ON CONFLICT DO NOTHING",
-        *_key(target),
-    )
+    db.run(db.insert_once(relation(db, target.schema), (*_KEY, "slot", "cid"), f"{marks}, 0, ''"), *_key(target))
     found = read(db, target, lock=True)
     if found is None:
         raise RetryableError(f"{target.tbl.name}: the row of its position vanished while it was read", tbl=target.tbl.name)

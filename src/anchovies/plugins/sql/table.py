@@ -38,7 +38,7 @@ def table_of(db: Database, target: Target) -> Table:
     _check_history(have, tbl)
     plan = [_fit_column(db, tbl, col, have) for col in wanted.values()]
     columns = tuple(col for col, _, _ in plan)
-    adds = [f"ALTER TABLE {relation} ADD COLUMN {c.quoted} {c.sql}" for c, new, _ in plan if new]
+    adds = [db.add_column(relation, c.quoted, c.sql) for c, new, _ in plan if new]
     changes = {c.name: (c.sql, using) for c, _, using in plan if using}
     ddl = (*(db.rebuild(target.schema, tbl.name, changes) if changes else ()), *adds)
     return Table(target.schema, tbl.name, relation, columns, True, ddl)
@@ -48,8 +48,8 @@ def _create(db: Database, target: Target, relation: str, columns: tuple[Col, ...
     if not columns:
         return ()
     history = [f"{quote(n)} bigint" for n in HISTORY] if target.tbl.write_mode == "scd" else []
-    body = ", ".join([*(f"{c.quoted} {c.sql}" for c in columns), *history])
-    return (f"CREATE TABLE {relation} ({body})",)
+    body = ", ".join([*(f"{c.quoted} {c.sql}" for c in columns), *history, *db.own_columns])
+    return (db.create_table(relation, body),)
 
 
 def _check_history(have: dict[str, str], tbl: Tbl) -> None:

@@ -14,7 +14,7 @@ from anchovies.sdk import Uploader as Base
 
 
 class Uploader(Base):
-    """Loads what upstream anchovies committed into DuckDB, SQLite or PostgreSQL, in one transaction with its position."""
+    """Loads what upstream anchovies committed into DuckDB, SQLite, PostgreSQL or MariaDB, each load with its position."""
 
     db: DbConnection
     can_replace: ClassVar[bool] = True

@@ -57,7 +57,7 @@ def test_names_that_would_be_one_are_refused() -> None:
     assert column_names(["_del", "CTID"], frozenset({"ctid"}), 63, "t") == {"_del": "_del_", "CTID": "CTID_"}
 
 
-@pytest.mark.parametrize("url", ["mysql://u:pw@h/d", "oracle://h", "nonsense", "u:pw@h"])
+@pytest.mark.parametrize("url", ["mssql://u:pw@h/d", "oracle://h", "nonsense", "u:pw@h"])
 def test_other_databases_are_not_built_yet(url: str) -> None:
     with pytest.raises(ConfigError, match="not built yet|names no database") as caught:
         cnxn(url).check()
@@ -109,7 +109,7 @@ def test_the_manifest_is_read_without_importing() -> None:
 
 
 def test_importing_it_imports_no_driver() -> None:
-    heavy = "{'duckdb', 'psycopg', 'pgpq', 'pyarrow', 'sqlalchemy'}"
+    heavy = "{'duckdb', 'psycopg', 'pgpq', 'pymysql', 'pyarrow', 'sqlalchemy'}"
     code = f"import sys, anchovies.plugins.sql; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
@@ -119,7 +119,7 @@ def test_the_table_of_types_names_each_type() -> None:
     assert {r["type"] for r in rows} >= {"bool", "int", "decimal(18,2)", "decimal(60,0)", "datetime(tz)", "list[int]"}
     for row in rows:
         parse_type(row["type"])
-        assert all(row[k].split()[-1] in ("exact", "text", "refused") for k in ("duckdb", "sqlite", "postgresql"))
+        assert all(row[k].split()[-1] in ("exact", "text", "refused") for k in ("duckdb", "sqlite", "postgresql", "mariadb"))
 
 
 def _with(url: str) -> Uploader:
@@ -135,3 +135,17 @@ def test_another_server_database_is_another_target_and_no_secret_says_so() -> No
     assert of("postgresql://me:secret@db.example.com:5433/sales") == "db.example.com:5433/sales"
     assert of("postgresql://me@db.example.com/sales") != of("postgresql://me@db.example.com/other")
     assert of("postgresql:///sales?host=/run/pg&password=secret") == "/run/pg/sales"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://u:pw@127.0.0.1:1/", "names no database"),
+        ("mysql://u:pw@127.0.0.1:x/d", "port"),
+        ("mariadb://u:pw@127.0.0.1:1/d?charset=latin1", "'charset'"),
+    ],
+)
+def test_a_url_of_mariadb_that_means_nothing(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        cnxn(url).check()
+    assert "pw" not in f"{caught.value}{caught.value.hint}"

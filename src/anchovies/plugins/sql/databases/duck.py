@@ -34,7 +34,7 @@ class DuckDatabase(Database):
     reserved: ClassVar[frozenset[str]] = frozenset({"rowid"})
     addr = "rowid"
     addr_type = "bigint"
-    key_index = False  # it joins by hashing; an index would only make every load slower
+    key_index = ""  # it joins by hashing; an index would only make every load slower
 
     def __init__(self, path: str) -> None:
         self.path = path
