@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from anchovies.store.open import open_store
-from anchovies.testing import buckets
+from anchovies.testing import buckets, mariadb
 from anchovies.testing.postgres import cluster, missing, postgres
 from anchovies.testing.processes import Hatchery
 from anchovies.testing.storm import Storm
 from anchovies.testing.storms import competing, killing
 from anchovies.testing.testbed import MODULES
 
-STORMS = ("local", "s3", "duckdb", "sqlite", "postgres")
+STORMS = ("local", "s3", "duckdb", "sqlite", "postgres", "mariadb")
 SIMULATION = "simulation"
 KILLS, SECONDS, TELL = 60, 25.0, 15.0
 
@@ -120,7 +120,8 @@ class Chaos:
             return stack.enter_context(killing(folder, seed, hatchery, KILLS, server))
         if kind == "s3":
             return self.bucket("s3", folder, seed, hatchery, stack)
-        made = stack.enter_context(cluster()) if kind == "postgres" else None
+        servers: dict[str, Any] = {"postgres": cluster, "mariadb": mariadb.server}
+        made = stack.enter_context(servers[kind]()) if kind in servers else None
         return stack.enter_context(competing(kind, folder, seed, hatchery, SECONDS, made))
 
     def bucket(self, kind: buckets.Kind, folder: Path, seed: int, hatchery: Hatchery, stack: ExitStack) -> Storm:
@@ -168,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = given.only.split(",")
     if unknown := set(kinds) - {SIMULATION, *STORMS}:
         parser.error(f"there is no kind {sorted(unknown)[0]!r}; there are {SIMULATION}, {', '.join(STORMS)}")
-    for kind, reason in (("postgres", missing("tcp")), ("s3", buckets.missing("s3"))):
+    for kind, reason in (("postgres", missing("tcp")), ("mariadb", mariadb.missing()), ("s3", buckets.missing("s3"))):
         if kind in kinds and reason:
             print(f"without {kind}: {reason}", flush=True)
             kinds.remove(kind)

@@ -24,40 +24,83 @@ def missing() -> str | None:
     return None if all(tools) else "no MariaDB: apt-get install mariadb-server"
 
 
+class Server:
+    """A server that can crash: `restart()` ends it at once, and starts it again; `ready()` waits until it is back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, _free_port()
+        user = pwd.getpwuid(os.getuid()).pw_name
+        self._common = ["--no-defaults", f"--user={user}", f"--datadir={folder}/data"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"mysql://root@127.0.0.1:{self.port}/mysql"
+
+    def install(self) -> None:
+        words = ["mariadb-install-db", *self._common, "--auth-root-authentication-method=normal", "--skip-test-db"]
+        with (self.folder / "log").open("ab") as log:
+            subprocess.run(words, check=True, stdout=log, stderr=log, env={"PATH": f"{_PATH}:/bin"})  # noqa: S603
+
+    def start(self) -> None:
+        # a commit is written to the system at once: it outlives a crash of the server, though not one of the machine
+        serve = [
+            "/usr/sbin/mariadbd", *self._common, f"--port={self.port}", "--bind-address=127.0.0.1",
+            f"--socket={self.folder}/socket", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2",
+        ]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(serve, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # its data are thrown away anyhow, or this is the crash that is wanted
+            self._process.wait(20)
+            self._process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def is_ready(self) -> bool:
+        """Whether it listens. Raises RuntimeError where it has ended."""
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"MariaDB ended: {(self.folder / 'log').read_text(errors='replace')[-800:]}")
+        try:
+            create_connection(("127.0.0.1", self.port), 0.5).close()
+        except OSError:
+            return False
+        return True
+
+    def ready(self) -> None:
+        for _ in range(1500):
+            if self.is_ready():
+                return
+            Event().wait(0.02)
+        raise RuntimeError("MariaDB does not listen")
+
+
 @contextmanager
-def mariadb() -> Iterator[int]:
-    """The port of a server that ends with the block. Raises ConfigError that says what to install where there is none."""
+def server() -> Iterator[Server]:
+    """A server that ends with the block. Raises ConfigError that says what to install where there is none."""
     if reason := missing():
         raise ConfigError(reason)
     with tempfile.TemporaryDirectory(prefix="achvy-maria-") as name:
-        folder, port, user = Path(name), _free_port(), pwd.getpwuid(os.getuid()).pw_name
-        common = ["--no-defaults", f"--user={user}", f"--datadir={folder}/data"]
-        install = ["mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"]
-        with (folder / "log").open("ab") as log:
-            subprocess.run(install, check=True, stdout=log, stderr=log, env={"PATH": f"{_PATH}:/bin"})  # noqa: S603
-            serve = [
-                "/usr/sbin/mariadbd", *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket",
-                "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
-            ]  # fmt: skip
-            process = subprocess.Popen(serve, stdout=log, stderr=log, stdin=subprocess.DEVNULL)  # noqa: S603
-            try:
-                _wait_for(port, process, folder / "log")
-                yield port
-            finally:
-                process.kill()  # its data are thrown away anyhow
-                process.wait(20)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(1500):
-        if process.poll() is not None:
-            raise RuntimeError(f"MariaDB ended: {log.read_text(errors='replace')[-800:]}")
+        made = Server(Path(name))
+        made.install()
+        made.start()
         try:
-            create_connection(("127.0.0.1", port), 0.5).close()
-            return
-        except OSError:
-            Event().wait(0.02)
-    raise RuntimeError("MariaDB does not listen")
+            made.ready()
+            yield made
+        finally:
+            made.stop()
+
+
+@contextmanager
+def mariadb() -> Iterator[int]:
+    """The port of such a server."""
+    with server() as made:
+        yield made.port
 
 
 def _free_port() -> int:

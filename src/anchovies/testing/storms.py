@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from anchovies.store.base import Store
+from anchovies.testing.mariadb import Server
 from anchovies.testing.postgres import Cluster
 from anchovies.testing.processes import Hatchery
-from anchovies.testing.storm import Storm
+from anchovies.testing.storm import Storm, Trouble
 from anchovies.testing.testbed import SCHEMA, World
-from anchovies.testing.trouble import PostgresTrouble
+from anchovies.testing.trouble import MariaTrouble, PostgresTrouble
 
 #: `plain` counts from 1 in every task: too much of the same for a long time
 KEPT = ("ints", "a", "b", "whole")
@@ -24,6 +25,13 @@ def forget_postgres(url: str) -> None:
 
     with psycopg.connect(url, autocommit=True) as pg:
         pg.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
+
+
+def forget_mariadb(server: Server) -> None:
+    import pymysql
+
+    with pymysql.connect(host="127.0.0.1", port=server.port, user="root") as maria, maria.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {SCHEMA}")
 
 
 @contextmanager
@@ -52,13 +60,17 @@ def killing(
 
 @contextmanager
 def competing(
-    kind: str, folder: Path, seed: int, hatchery: Hatchery, seconds: float, server: Cluster | None = None, **more: Any
+    kind: str, folder: Path, seed: int, hatchery: Hatchery, seconds: float, server: Cluster | Server | None = None, **more: Any
 ) -> Iterator[Storm]:
-    """Two uploaders compete for one database while a downloader goes on producing; PostgreSQL loses backends, and crashes."""
-    url, trouble = f"{kind}:///{folder}/target.db", None
-    if server is not None:
-        url, trouble = server.url, PostgresTrouble(server, seed, restart=min(8.0, seconds / 2))
+    """Two uploaders compete for one database while a downloader goes on producing; a server loses sessions, and crashes."""
+    url, trouble = f"{kind}:///{folder}/target.db", cast("Trouble | None", None)
+    restart = min(8.0, seconds / 2)
+    if isinstance(server, Cluster):
+        url, trouble = server.url, PostgresTrouble(server, seed, restart=restart)
         forget_postgres(url)
+    elif server is not None:
+        url, trouble = server.url, MariaTrouble(server, seed, restart=restart)
+        forget_mariadb(server)
     world = World(folder, seed, {kind: url}, hatchery=hatchery, tables=more.pop("tables", KEPT))
     usual: dict[str, Any] = {
         "rate": 600.0,

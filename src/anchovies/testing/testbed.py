@@ -12,6 +12,7 @@ from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from anchovies.store.base import Store
 from anchovies.store.keys import Home
@@ -155,6 +156,16 @@ class World:
 
             with psycopg.connect(url) as pg:
                 return list(pg.execute(sql.encode()).fetchall())
+        if kind == "mariadb":
+            import pymysql
+
+            place = urlsplit(url)
+            with (
+                pymysql.connect(host=place.hostname, port=place.port or 0, user=place.username) as maria,
+                maria.cursor() as cursor,
+            ):
+                cursor.execute(sql)
+                return list(cursor.fetchall())
         if kind == "duckdb":
             import duckdb
 
@@ -229,6 +240,6 @@ def busy(kind: str) -> type[Exception]:
     """What the driver raises where somebody holds the file, or the server is away."""
     if kind == "sqlite":
         return sqlite3.OperationalError
-    driver = import_module("duckdb" if kind == "duckdb" else "psycopg")
+    driver = import_module({"duckdb": "duckdb", "mariadb": "pymysql"}.get(kind, "psycopg"))
     found: type[Exception] = driver.IOException if kind == "duckdb" else driver.OperationalError
     return found

@@ -1,4 +1,4 @@
-"""What a storm does to PostgreSQL: backends that are ended, and a server that crashes and comes back."""
+"""What a storm does to PostgreSQL and MariaDB: sessions that are ended, and a server that crashes and comes back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from anchovies.testing.mariadb import Server
 from anchovies.testing.postgres import Cluster
 
 #: Whoever is in the middle of something first: a session that waits for its next order loses nothing.
@@ -15,6 +16,12 @@ VICTIM = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE application_name = 'anchovies' AND pid <> pg_backend_pid()
 ORDER BY (state = 'idle'), random() LIMIT 1
+"""
+
+
+PROCESS = """
+SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND user = 'root'
+ORDER BY command = 'Sleep', rand() LIMIT 1
 """
 
 
@@ -71,3 +78,45 @@ class PostgresTrouble:
         if self._running is not None:
             assert self._running.wait(60) == 0, "the server did not come back"
             self._running = None
+
+
+class MariaTrouble:
+    """The same to MariaDB: KILL, and kill -9 of the server."""
+
+    def __init__(self, server: Server, seed: int, every: float = 0.15, restart: float = 9.0) -> None:
+        self._server, self._random = server, random.Random(seed)  # noqa: S311
+        self._every, self._restart = every, restart
+        self._next = time.monotonic() + every
+        self._crash = time.monotonic() + restart
+        self._down = False
+
+    def tick(self) -> Counter[str]:
+        now = time.monotonic()
+        if self._down:
+            self._down = not self._server.is_ready()
+            self._crash = now + self._random.uniform(0.5, 1.5) * self._restart
+            return Counter()
+        if now >= self._crash:
+            self._server.restart()
+            self._down = True
+            return Counter({"immediate restarts": 1})
+        if now < self._next:
+            return Counter()
+        self._next = now + self._random.uniform(0.2, 1.8) * self._every
+        return Counter({"backend kills": self._end_one()})
+
+    def _end_one(self) -> int:
+        import pymysql
+
+        try:
+            with pymysql.connect(host="127.0.0.1", port=self._server.port, user="root") as me, me.cursor() as cursor:
+                if not cursor.execute(PROCESS):
+                    return 0
+                cursor.execute(f"KILL {int(cursor.fetchone()[0])}")
+        except pymysql.MySQLError:
+            return 0  # it had ended by itself
+        return 1
+
+    def over(self) -> None:
+        self._server.ready()
+        self._down = False

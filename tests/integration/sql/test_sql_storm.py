@@ -10,19 +10,34 @@ from typing import Any
 
 import pytest
 
+from anchovies.testing.mariadb import Server, server
+from anchovies.testing.mariadb import missing as no_mariadb
 from anchovies.testing.postgres import Cluster, cluster, missing
 from anchovies.testing.storm import Storm
 from anchovies.testing.storms import competing
 from anchovies.testing.testbed import ENTRY
 
-MARKED: list[tuple[str, Any]] = [("duckdb", ()), ("sqlite", ()), ("postgres", pytest.mark.server)]
+MARKED: list[tuple[str, Any]] = [
+    ("duckdb", ()),
+    ("sqlite", ()),
+    ("postgres", pytest.mark.server),
+    ("mariadb", pytest.mark.server),
+]
 KINDS = [pytest.param(kind, marks=marks) for kind, marks in MARKED]
 #: seconds of a long storm; `make chaos` blows for hours
 SECONDS = float(os.environ.get("ANCHOVIES_STORM_SECONDS") or 60)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Cluster]:
+def maria() -> Iterator[Server]:
+    if reason := no_mariadb():
+        pytest.skip(reason)
+    with server() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Cluster]:
     if reason := missing("tcp"):
         pytest.skip(reason)
     with cluster() as made:
@@ -35,8 +50,9 @@ def storm(request: pytest.FixtureRequest, tmp_path: Path, seed: int, hatchery: A
     with ExitStack() as stack:
 
         def make(kind: str, seconds: float, **more: Any) -> Storm:
-            server = request.getfixturevalue("server") if kind == "postgres" else None
-            return stack.enter_context(competing(kind, tmp_path, seed, hatchery, seconds, server, **more))
+            names = {"postgres": "postgres", "mariadb": "maria"}
+            made = request.getfixturevalue(names[kind]) if kind in names else None
+            return stack.enter_context(competing(kind, tmp_path, seed, hatchery, seconds, made, **more))
 
         yield make
 
@@ -57,7 +73,7 @@ def test_a_long_storm(storm: Any, notes: list[str], kind: str) -> None:
     blown.blow()
     notes.append(f"{kind}: {blown}")
     assert blown.killed >= SECONDS
-    if kind == "postgres":
+    if kind in ("postgres", "mariadb"):
         assert blown.counts["backend kills"] >= SECONDS
         assert blown.counts["immediate restarts"] >= SECONDS // 15
 
