@@ -24,6 +24,7 @@ STAGES = [
     ("unit", r"^(unit|architecture)/"),
     ("docs", r"^(docs|examples)/|^acceptance/main_job/test_flights"),  # the main job, as `make demo` beside it
     ("simulation", r"^sim/|kill_points"),
+    ("storms", r"sql_storm"),
     ("kills", r"kill|double|chaos|crash"),
     ("engine", r"bucket_(wire\.|away)"),  # what breaks between an engine and its bucket; `stores` has no room for it
     ("stores", r"^conformance/.*(store|buffer|log|file)|^integration/.*store"),
