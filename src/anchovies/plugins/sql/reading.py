@@ -1,0 +1,205 @@
+"""What a database must be able to do to be read. One small class for each lies in `readers/`; all else is the same SQL."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, ClassVar
+
+from anchovies.plugins.sql.names import quote
+from anchovies.sdk import ColType, RowError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MARK = ColType("mark")
+"""The type of a picked column that only says where a row lies: a text that `literal` makes a value of again, without loss."""
+NUMBER = ColType("number")
+"""An exact number without bounds: its values say how many digits it needs."""
+UNKNOWN = ColType("null")
+"""A column whose values say what it is."""
+BLOCK = 4 << 20
+STR_WAY = "read it as text: `columns: {{{}: str}}`"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceColumn:
+    """One column of a table: its type as the database says it, as ours, and the expression that reads it."""
+
+    name: str
+    sql: str
+    type: ColType
+    expr: str
+    nullable: bool = True
+
+    @property
+    def quoted(self) -> str:
+        return quote(self.name)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its type can be said before any value was seen."""
+        return self.type not in (NUMBER, UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table or view. `key`: its primary key, if no part of it can be null."""
+
+    schema: str
+    name: str
+    sql: str
+    columns: tuple[SourceColumn, ...]
+    key: tuple[str, ...] = ()
+    view: bool = False
+
+    def column(self, name: str) -> SourceColumn | None:
+        return next((c for c in self.columns if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One column of a result: its label, the expression, and the type it has to have."""
+
+    label: str
+    sql: str
+    type: ColType
+
+
+class Reader(ABC):
+    """One session that reads, and never writes. Errors of the driver are translated as `Database` says."""
+
+    kind: ClassVar[str]
+    home: ClassVar[str]  # the schema whose tables are called by their names alone
+
+    broken = False
+
+    @abstractmethod
+    def begin(self, snapshot: str | None) -> None:
+        """Begin a read-only transaction that sees one state of the database, the one that `snapshot` names if it is given."""
+
+    def export(self) -> str | None:
+        """A name under which other sessions can see the state that this one sees; None: there is no such thing."""
+        return None
+
+    @abstractmethod
+    def relations(self) -> list[Relation]:
+        """Every table and view that can be read, but for the system's own and ours."""
+
+    @abstractmethod
+    def stream(self, picks: Sequence[Pick], rest: str) -> Iterator[pa.RecordBatch]:
+        """The rows of `SELECT <picks> <rest>` in batches of bounded size, in the Arrow types of the picks.
+
+        Raises RowError for a value that its type cannot hold, FatalError for SQL that the database does not take.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close; never raises."""
+
+    def first(self, picks: Sequence[Pick], rest: str) -> dict[str, object] | None:
+        """The row of a query that has one at most."""
+        rows = [row for batch in self.stream(picks, rest) for row in batch.to_pylist()]
+        return dict(rows[0]) if rows else None
+
+    def check(self, rest: str) -> None:
+        """Raises what the database says of `SELECT 1 <rest>`."""
+        self.first([Pick("n", "1", ColType("int"))], f"{rest} LIMIT 0")
+
+    def query(self, picks: Sequence[Pick], rest: str) -> str:
+        """The statement. Labels that no column has: what is sorted by is meant to be a column, not something that was picked."""
+        return f"SELECT {', '.join(f'{p.sql} AS _anchovies_{i}' for i, p in enumerate(picks))} {rest}"
+
+    # ---- expressions
+
+    @abstractmethod
+    def mark(self, expr: str) -> str:
+        """`expr` as a MARK."""
+
+    @abstractmethod
+    def literal(self, mark: str, column: SourceColumn) -> str:
+        """What a MARK stands for, as SQL that nothing can break out of."""
+
+    @abstractmethod
+    def settled(self, top: str, column: SourceColumn, lag: float) -> str:
+        """`top` (SQL), or now where `top` lies in the future, less `lag`: seconds for times, days for dates, else a number."""
+
+    def ranked(self, expr: str, column: SourceColumn) -> str:
+        """A value of `column` as it is ordered and compared: text by code point."""
+        return expr
+
+    def as_text(self, column: SourceColumn) -> str:
+        """The expression that reads a column as text, whatever it is."""
+        return f"CAST({column.quoted} AS VARCHAR)"
+
+
+def quoted_text(text: str) -> str:
+    """`text` as a literal of standard SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def unfit(column: str, value: object, type: ColType | str) -> RowError:
+    """The error of a value at the source that the type of its column does not hold."""
+    return RowError(
+        f"column {column!r}: {str(value)[:60]!r} at the source is no {type} that can be kept",
+        hint=STR_WAY.format(column),
+        column=column,
+    )
+
+
+def batch_of(picks: Sequence[Pick], arrays: Sequence[pa.Array]) -> pa.RecordBatch:
+    """A batch whose fields say `json` and `uuid` where the picks do."""
+    import pyarrow as pa
+
+    from anchovies.sdk.rows import field
+
+    fields = [
+        field(p.label, p.type) if p.type not in (MARK, NUMBER, UNKNOWN) else pa.field(p.label, a.type)
+        for p, a in zip(picks, arrays, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays([a.cast(f.type) for a, f in zip(arrays, fields, strict=True)], schema=pa.schema(fields))
+
+
+def decimals(column: str, values: Sequence[object], type: ColType) -> pa.Array:
+    """Texts and numbers as exact decimals: of `type`, or, where it is NUMBER, of the least that holds them all."""
+    import pyarrow as pa
+
+    numbers = [None if v is None else _decimal(column, v) for v in values]
+    if type == NUMBER:
+        type = _least(column, [n for n in numbers if n is not None])
+        if type == UNKNOWN:
+            return pa.nulls(len(values))
+    make = pa.decimal128 if type.precision <= 38 else pa.decimal256
+    try:
+        return pa.array(numbers, make(type.precision, type.scale))
+    except pa.ArrowInvalid:
+        worst = max((n for n in numbers if n is not None), key=lambda n: _size(n)[0] + _size(n)[1])
+        raise unfit(column, worst, type) from None
+
+
+def _decimal(column: str, value: object) -> Decimal:
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else str(value))
+    except InvalidOperation:
+        raise unfit(column, value, "decimal") from None
+    if not number.is_finite():
+        raise unfit(column, value, "decimal")
+    return number
+
+
+def _size(number: Decimal) -> tuple[int, int]:
+    """Digits before and after the point."""
+    _, digits, exponent = number.as_tuple()
+    after = max(-int(exponent), 0)
+    return max(len(digits) + int(exponent), 0), after
+
+
+def _least(column: str, numbers: Sequence[Decimal]) -> ColType:
+    if not numbers:
+        return UNKNOWN
+    before, after = (max(part) for part in zip(*map(_size, numbers), strict=True))
+    if before + after > 76:
+        raise unfit(column, f"a number of {before} digits before and {after} after the point", "decimal")
+    return ColType("decimal", max(before + after, 1), after)
