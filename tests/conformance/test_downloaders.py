@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,25 @@ class TestFiles(DownloaderSuite):
             grow=lambda: write(folder / "d.csv", 90),
             spoil=lambda: spoiled(folder / "b.csv"),
         )
+
+
+class TestSqlite(DownloaderSuite):
+    def make(self, folder: Path) -> Subject:
+        path = folder / "shop.db"
+
+        def add(first: int) -> None:
+            with closing(sqlite3.connect(path)) as con:
+                for n in range(first, first + 4):
+                    con.execute("INSERT INTO orders VALUES (?, ?, ?)", [n, n // 3, f"order {n}"])
+                    con.execute("INSERT INTO visits VALUES (?)", [n // 2])
+                con.commit()
+
+        with closing(sqlite3.connect(path)) as con:
+            con.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, at INTEGER, note TEXT)")
+            con.execute("CREATE TABLE visits (at INTEGER)")
+        add(0)
+        tbls = {"orders": {"incremental": "at", "lag": 1}, "visits": {"incremental": "at"}}
+        return Subject("sql.Downloader", cnxns={"db": {"url": f"sqlite:///{path}"}}, tbls=tbls, grow=lambda: add(4))
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ class NewRows:
         tied: list[str | None] | None = None  # without a key: the cursor whose rows were kept in part
         for batch in self._reader.stream([*picks, *self._places(again)], self._rest(again)):
             for part, after, is_late in self._parts(batch, len(picks)):
-                if tied is not None and after[0] != tied[0]:
+                if tied is not None and part.column(len(picks) + 2)[0].as_py() != tied[0]:
                     self._mark(tied, False)
                 kept = self._new(part, len(picks))
                 if kept.num_rows:

@@ -139,6 +139,11 @@ def test_none_is_lost_and_none_is_kept_twice(ops: list[Op], keyed: bool, lag: in
     play(ops, keyed, lag)
 
 
+def test_a_tie_that_goes_on_in_the_next_batch_is_no_place_to_go_on_from() -> None:
+    ops: list[Op] = [("insert", 2), ("insert", 3), ("tick", 4), ("insert", 3), ("insert", 2), ("insert", 3), ("run", 1)]
+    play([*ops, ("tick", 3), ("insert", 5), ("commit", 1), ("cut", 2)], False, 0)
+
+
 LATE: list[Op] = [("insert", 0), ("tick", 2), ("insert", 0), ("commit", 1), ("run", 0), ("commit", 0), ("run", 0)]
 
 

@@ -87,7 +87,7 @@ class PostgresReader(PostgresDatabase, Reader):
         found: dict[tuple[str, str, bool], list[tuple[SourceColumn, int]]] = {}
         for schema, table, view, name, sql, oid, mod, required, place in self.rows(COLUMNS):
             type, expr = _type_of(int(str(oid)), int(str(mod)), kinds)
-            column = SourceColumn(str(name), str(sql), type, expr.format(quote(str(name)).replace("{", "{{")), not required)
+            column = SourceColumn(str(name), str(sql), type, expr.format(quote(str(name))), not required)
             found.setdefault((str(schema), str(table), bool(view)), []).append((column, int(str(place))))
         return [
             Relation(s, t, f"{quote(s)}.{quote(t)}", tuple(c for c, _ in columns), _key(columns), v)
