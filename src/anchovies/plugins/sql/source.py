@@ -10,6 +10,7 @@ from typing import Any
 
 from anchovies.plugins.sql.connection import DbConnection
 from anchovies.plugins.sql.reading import Reader, Relation
+from anchovies.sdk import ConfigError
 
 READERS = {"duckdb": "duck:DuckReader", "sqlite": "lite:LiteReader", "postgresql": "postgres:PostgresReader"}
 """Where the class of a scheme lies: loaded when a database is read."""
@@ -65,6 +66,12 @@ class SourceConnection(DbConnection):
         return self._keeper
 
     def _made(self, snapshot: str | None) -> Reader:
+        if self.scheme not in READERS:
+            raise ConfigError(
+                f"connection {self.id!r}: reading {self.scheme} is not built yet",
+                hint=f"{self.variable('url')} may be {', '.join(f'{s}://…' for s in READERS)}",
+                connection=self.id,
+            )
         module, _, name = READERS[self.scheme].partition(":")
         cls = getattr(import_module(f"anchovies.plugins.sql.readers.{module}"), name)
         reader: Reader = cls(self.url.reveal(), self.id) if (path := self.path) is None else cls(path)

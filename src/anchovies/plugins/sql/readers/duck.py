@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from anchovies.plugins.sql.arrays import batch_of, decimals
 from anchovies.plugins.sql.databases.duck import _translated
 from anchovies.plugins.sql.names import quote
-from anchovies.plugins.sql.reading import NUMBER, Pick, Reader, Relation, SourceColumn, batch_of, decimals, quoted_text
+from anchovies.plugins.sql.reading import NUMBER, Pick, Reader, Relation, SourceColumn, quoted_text
 from anchovies.sdk import ColType, ConfigError, RetryableError
 from anchovies.sdk.faults import fault
 

@@ -12,24 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote as url_quote
 
+from anchovies.plugins.sql.arrays import batch_of, decimals, unfit
 from anchovies.plugins.sql.databases.lite import BUSY_MS, _translated
 from anchovies.plugins.sql.names import quote
-from anchovies.plugins.sql.reading import (
-    BLOCK,
-    MARK,
-    NUMBER,
-    UNKNOWN,
-    Pick,
-    Reader,
-    Relation,
-    SourceColumn,
-    batch_of,
-    decimals,
-    quoted_text,
-    unfit,
-)
+from anchovies.plugins.sql.reading import BLOCK, MARK, NUMBER, UNKNOWN, Pick, Reader, Relation, SourceColumn, quoted_text
 from anchovies.sdk import ColType, ConfigError, FatalError, RetryableError
 from anchovies.sdk.faults import fault
+from anchovies.sdk.rows import rows_to_batch, to_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -181,8 +170,6 @@ def _type_of(words: str) -> ColType:
 def _array(values: Sequence[object], pick: Pick) -> pa.Array:
     import pyarrow as pa
 
-    from anchovies.sdk.rows import to_arrow
-
     kind = pick.type.kind
     if pick.type == MARK:
         return pa.array([_marked(v) for v in values], pa.string())
@@ -195,8 +182,6 @@ def _array(values: Sequence[object], pick: Pick) -> pa.Array:
 
 def _by_value(values: Sequence[object], label: str) -> pa.Array:
     """A column that no type is known of, as rows of any origin are taken."""
-    from anchovies.sdk.rows import rows_to_batch
-
     rows = [{label: v} for v in values]
     return rows_to_batch(rows).column(0)
 

@@ -7,23 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from anchovies.plugins.sql.arrays import batch_of, decimals, unfit
 from anchovies.plugins.sql.databases.postgres import PostgresDatabase
 from anchovies.plugins.sql.names import quote
-from anchovies.plugins.sql.reading import (
-    BLOCK,
-    MARK,
-    NUMBER,
-    Pick,
-    Reader,
-    Relation,
-    SourceColumn,
-    batch_of,
-    decimals,
-    quoted_text,
-    unfit,
-)
+from anchovies.plugins.sql.reading import BLOCK, MARK, NUMBER, Pick, Reader, Relation, SourceColumn, quoted_text
 from anchovies.sdk import ColType, RetryableError, RowError
 from anchovies.sdk.faults import fault
+from anchovies.sdk.rows import to_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,8 +182,6 @@ def _parsed(block: bytes, picks: Sequence[Pick]) -> pa.RecordBatch:
 
 def _csv_type(type: ColType) -> pa.DataType:
     import pyarrow as pa
-
-    from anchovies.sdk.rows import to_arrow
 
     if type in (MARK, NUMBER) or type.kind == "bytes":
         return pa.string()
