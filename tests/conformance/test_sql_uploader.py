@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,91 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anchovies.core.tbl import Column, SortKey, Tbl
-from anchovies.core.types import parse_type
-from anchovies.plugins.sql import DbConnection, Uploader
+from anchovies.core.tbl import SortKey, Tbl
+from anchovies.plugins.sql import Uploader
 from anchovies.sdk import ConfigError, Position, PositionMoved, RowError
-from anchovies.testing.mariadb import mariadb
-from anchovies.testing.mariadb import missing as no_mariadb
-from anchovies.testing.postgres import missing, postgres
-from anchovies.testing.sql import FakeLoad, Model, Unit, loads
-
-KINDS = ["duckdb", "sqlite", *(pytest.param(kind, marks=pytest.mark.server) for kind in ("postgres", "mariadb"))]
-SERVERS = {"postgres": (missing, postgres), "mariadb": (no_mariadb, mariadb)}
-SCHEMAS = (f"s{n}" for n in itertools.count())
-
-
-class Subject:
-    """An uploader, the schema it loads into, and a look at what is there."""
-
-    def __init__(self, kind: str, url: str, folder: str) -> None:
-        self.kind, self.url, self.folder, self.schema = kind, url, folder, next(SCHEMAS)
-        self.operator = self.another()
-
-    def another(self) -> Uploader:
-        operator = Uploader()
-        operator.connections = {"db": DbConnection(id="db", url=self.url)}
-        return operator
-
-    def loads(self, tbl: Tbl, commits: list[list[Unit]], cuts: Any = (), parquet: bool = False) -> list[FakeLoad]:
-        return loads(tbl, commits, cuts, self.folder if parquet else None, self.schema)
-
-    def load(self, tbl: Tbl, *units: Unit, first: int = 0) -> dict[str, int]:
-        """One load of one commit, after `first` commits."""
-        (load,) = self.loads(tbl, [list(units)])
-        load.start, load.end = Position(first, f"c{first}") if first else Position(), Position(first + 1, f"c{first + 1}")
-        return {k: v for k, v in self.operator.load(load).items() if v}
-
-    def sql(self, sql: str) -> list[tuple[Any, ...]]:
-        with self.operator._db.database() as db:
-            return db.rows(sql)
-
-    def relation(self, name: str) -> str:
-        with self.operator._db.database() as db:
-            return db.relation(self.schema, name)
-
-    def table(self, tbl: Tbl) -> list[tuple[Any, ...]]:
-        names = [c.name for c in tbl.columns] + ["_seq", "_del"] * (tbl.write_mode == "scd")
-        picks = ", ".join(f'"{n}"' for n in names)
-        return sorted(self.sql(f"SELECT {picks} FROM {self.relation(tbl.name)}"), key=repr)
-
-    def close(self) -> None:
-        self.operator._db.ensure_closed()
-
-
-@pytest.fixture(scope="session")
-def servers() -> Iterator[Callable[[str], str]]:
-    """The URL of a server by its kind, started when somebody first wants it."""
-    with ExitStack() as stack:
-
-        @cache
-        def url_of(kind: str) -> str:
-            absent, start = SERVERS[kind]
-            if reason := absent():
-                pytest.skip(reason)
-            found = stack.enter_context(start())
-            return found if isinstance(found, str) else f"mysql://root@127.0.0.1:{found}/mysql"
-
-        yield url_of
-
-
-@pytest.fixture
-def url(servers: Callable[[str], str], tmp_path: Path) -> Callable[[str], str]:
-    """The URL of an empty database by its kind."""
-    return lambda kind: servers(kind) if kind in SERVERS else f"{kind}:///{tmp_path}/target.db"
-
-
-@pytest.fixture(params=KINDS)
-def subject(request: pytest.FixtureRequest, url: Callable[[str], str], tmp_path: Path) -> Iterator[Subject]:
-    found = Subject(request.param, url(request.param), str(tmp_path))
-    yield found
-    found.close()
-
-
-def tbl(write: str | None = None, name: str = "t", **kwds: Any) -> Tbl:
-    columns = kwds.pop("columns", {"k": "int", "s": "int", "o": "int", "v": "str"})
-    return Tbl(name, tuple(Column(n, parse_type(t)) for n, t in columns.items()), write=write, **kwds)
-
+from anchovies.testing.sql import Model, Unit
+from anchovies.testing.sqlsubject import Subject
+from anchovies.testing.sqlsubject import table as tbl
 
 # ---- history is a function of the log
 
@@ -156,14 +74,15 @@ def without_nan(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted((tuple("NaN" if v != v else int(v) if isinstance(v, bool) else v for v in row) for row in rows), key=repr)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_random_histories_give_what_row_by_row_would(kind: str, url: Callable[[str], str], tmp_path: Path) -> None:
+def test_random_histories_give_what_row_by_row_would(sql_kind: str, subject_of: Callable[[str], Subject]) -> None:
+    kind = sql_kind
+
     @settings(max_examples=EXAMPLES[kind], deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         COMMITS, KEYS, MODES, st.booleans(), st.sets(st.integers(1, 3)), st.booleans(), st.sampled_from(["", "", "s", "d", "sd"])
     )
     def check(rows: Any, keys: str, write: str, descending: bool, cuts: set[int], parquet: bool, more: str) -> None:
-        subject = Subject(kind, url(kind), str(tmp_path))
+        subject = subject_of(kind)
         rows = without_nan_for(kind, rows)
         table = keyed(keys, write, descending, snapshot="s" in more, deletes="d" in more)
         history = history_of(rows)

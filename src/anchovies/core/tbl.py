@@ -50,6 +50,7 @@ class Tbl(msgspec.Struct, frozen=True):
     allow_failure: bool = False
     snapshot: bool = False
     deleted_by: str | None = None
+    current_view: bool = False
     exclude: tuple[str, ...] = ()
     rename: Mapping[str, str] = msgspec.field(default_factory=dict)
     mask: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -15,7 +15,7 @@ from anchovies.core.suggest import did_you_mean, nearest
 from anchovies.core.tbl import Tbl, parse_columns, parse_names, parse_sort
 
 NOT_BUILT = "is not built yet (see CHANGELOG)"
-LATER_KEYS = ("expect", "current_view")
+LATER_KEYS = ("expect",)
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "columns": parse_columns,
     "unique_by": parse_names,
@@ -28,13 +28,14 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "allow_failure": BOOL.parse,
     "snapshot": BOOL.parse,
     "deleted_by": TEXT.parse,
+    "current_view": BOOL.parse,
     "exclude": parse_exclude,
     "rename": parse_rename,
     "mask": parse_mask,
     "batch_rows": COUNT.parse,
     "batch_bytes": BYTES.parse,
 }
-_PLAIN = ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
+_PLAIN = ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by", "current_view")
 TABLE_KEYS: tuple[str, ...] = tuple(_READERS)
 T = TypeVar("T", str, tuple[str, str])
 
@@ -122,10 +123,7 @@ def tbl_to_json(tbl: Tbl) -> dict[str, Any]:
         "rename": dict(tbl.rename),
         "mask": dict(tbl.mask),
         "free": {k: v for k, v in tbl.properties.items() if k.startswith("x-")},
-        **{
-            key: getattr(tbl, key)
-            for key in ("autodiscover", "write", "schema", "on_bad_row", "allow_failure", "snapshot", "deleted_by")
-        },
+        **{key: getattr(tbl, key) for key in _PLAIN},
     }
     default = {"schema": "evolve", "on_bad_row": "fail"}
     return {"name": tbl.name, **{k: v for k, v in every.items() if v and v != default.get(k)}}

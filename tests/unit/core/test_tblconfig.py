@@ -79,7 +79,6 @@ def test_mistakes_are_named(raw: dict[str, Any], message: str, hint: str) -> Non
     "raw",
     [
         {"expect": {}},
-        {"current_view": "v"},
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from anchovies.plugins.sql import position
 from anchovies.plugins.sql.database import Database
 from anchovies.plugins.sql.table import table_of
+from anchovies.plugins.sql.view import drops
 from anchovies.sdk import ConfigError, Position, Target
 
 
@@ -40,7 +41,8 @@ def _drop(db: Database, target: Target, replaces: Position) -> None:
             tbl=target.tbl.name,
         )
     position.check(target, found, replaces, table_exists=True)
-    db.run(f"DROP TABLE {relation}")
+    for statement in (*drops(db, target), f"DROP TABLE {relation}"):
+        db.run(statement)
 
 
 def _begin_again(db: Database, target: Target) -> None:

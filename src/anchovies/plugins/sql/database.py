@@ -45,6 +45,7 @@ class Database(ABC):
     ddl_commits: ClassVar[bool] = False  # whether DDL ends the transaction, so that it has to come before
     transient: ClassVar[str] = ""  # what makes a temporary table go with the transaction
     own_columns: ClassVar[tuple[str, ...]] = ()  # of every table we make: what it needs beside the rows
+    view_blocks: ClassVar[bool] = False  # whether a table that a view reads can neither be dropped nor have its types changed
     no_int = "CAST(NULL AS bigint)"
 
     broken = False
@@ -104,7 +105,15 @@ class Database(ABC):
 
     @abstractmethod
     def describe(self, schema: str, table: str) -> dict[str, str] | None:
-        """Column → type of a table; None where there is none."""
+        """Column → type of a table or view; None where there is none."""
+
+    @abstractmethod
+    def view(self, schema: str, name: str) -> str | None:
+        """The definition of a view; "" for a table or anything else that has the name, None where nothing has."""
+
+    def replace_view(self, view: str, select: str) -> list[str]:
+        """Statements that make the view (quoted), or make it anew."""
+        return [f"CREATE OR REPLACE VIEW {view} AS {select}"]
 
     def relation(self, schema: str, table: str) -> str:
         """The full quoted name of a table."""

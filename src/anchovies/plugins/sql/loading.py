@@ -7,6 +7,7 @@ from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.history import STAGE, Merge
 from anchovies.plugins.sql.names import fit, quote
 from anchovies.plugins.sql.table import Table, table_of
+from anchovies.plugins.sql.view import drops
 from anchovies.sdk import ConfigError, Load, Position, RetryableError, Target, Tbl
 from anchovies.sdk.faults import fault
 
@@ -25,6 +26,12 @@ def check_mode(tbl: Tbl) -> None:
         raise ConfigError(
             f"tbl {tbl.name}: `write: {mode}` needs to know what makes a row one row",
             hint="add unique_by (or set_by), or say `write: append`",
+            tbl=tbl.name,
+        )
+    if tbl.current_view and mode != "scd":
+        raise ConfigError(
+            f"tbl {tbl.name}: `current_view: true` is of tables with history (`write: scd`), and this one is `write: {mode}`",
+            hint="take `current_view` away: every row of its table is current",
             tbl=tbl.name,
         )
     named = [*tbl.unique_by, *tbl.set_by, *(k.column for k in tbl.sort_by), *([tbl.deleted_by] if tbl.deleted_by else [])]
@@ -84,7 +91,8 @@ def _clear(db: Database, target: Target, found: Position, replaces: Position) ->
             tbl=target.tbl.name,
         )
     position.check(target, found, replaces, table_exists=True)
-    db.run(f"DROP TABLE {relation}")
+    for statement in (*drops(db, target), f"DROP TABLE {relation}"):
+        db.run(statement)
 
 
 def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:

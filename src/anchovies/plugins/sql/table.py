@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.names import HISTORY, column_names, quote
+from anchovies.plugins.sql.view import around, refuse_view
 from anchovies.sdk import ConfigError, Target, Tbl
 
 
@@ -34,13 +35,18 @@ def table_of(db: Database, target: Target) -> Table:
     relation = db.relation(target.schema, tbl.name)
     if have is None:
         columns = tuple(wanted.values())
-        return Table(target.schema, tbl.name, relation, columns, False, _create(db, target, relation, columns))
+        made = _create(db, target, relation, columns)
+        ddl = around(db, target, (), [c.name for c in columns], made) if made else ()
+        return Table(target.schema, tbl.name, relation, columns, False, ddl)
+    refuse_view(db, target)
     _check_history(have, tbl)
     plan = [_fit_column(db, tbl, col, have) for col in wanted.values()]
     columns = tuple(col for col, _, _ in plan)
-    adds = [db.add_column(relation, c.quoted, c.sql) for c, new, _ in plan if new]
+    news = [c for c, new, _ in plan if new]
+    adds = [db.add_column(relation, c.quoted, c.sql) for c in news]
     changes = {c.name: (c.sql, using) for c, _, using in plan if using}
     ddl = (*(db.rebuild(target.schema, tbl.name, changes) if changes else ()), *adds)
+    ddl = around(db, target, list(have), [c.name for c in news], ddl)
     return Table(target.schema, tbl.name, relation, columns, True, ddl)
 
 

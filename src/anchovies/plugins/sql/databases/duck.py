@@ -172,6 +172,16 @@ class DuckDatabase(Database):
         )
         return {str(n): str(t) for n, t in found} or None
 
+    def view(self, schema: str, name: str) -> str | None:
+        found = self.rows(
+            "SELECT q FROM (SELECT database_name d, schema_name s, view_name n, sql q FROM duckdb_views() "
+            "UNION ALL SELECT database_name, schema_name, table_name, '' FROM duckdb_tables()) "
+            "WHERE d = current_database() AND lower(s) = lower($1) AND lower(n) = lower($2)",
+            self.short(schema),
+            self.short(name),
+        )
+        return str(found[0][0]) if found else None
+
     def sql_type(self, type: ColType) -> str:
         if type.kind == "decimal":
             return f"DECIMAL({type.precision},{type.scale})" if type.precision <= MAX_DIGITS else "VARCHAR"

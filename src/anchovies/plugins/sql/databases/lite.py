@@ -40,6 +40,7 @@ class LiteDatabase(Database):
         with _translated(path):
             self._con = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
             self._con.create_collation("anchovies_number", _by_number)
+            self._con.execute("PRAGMA legacy_alter_table = ON")  # else no table that a view reads could take another's place
 
     def run(self, sql: str, *params: object) -> int:
         with _translated(self.path):
@@ -97,6 +98,15 @@ class LiteDatabase(Database):
         name = self._table(schema, table)
         found = self.rows("SELECT name, type FROM pragma_table_info(:p1)", name)
         return {str(n): str(t) for n, t in found} or None
+
+    def view(self, schema: str, name: str) -> str | None:
+        found = self.rows(
+            "SELECT iif(type = 'view', sql, '') FROM sqlite_master WHERE name = :p1 COLLATE NOCASE", self._table(schema, name)
+        )
+        return str(found[0][0]) if found else None
+
+    def replace_view(self, view: str, select: str) -> list[str]:
+        return [f"DROP VIEW IF EXISTS {view}", f"CREATE VIEW {view} AS {select}"]
 
     def _table(self, schema: str, table: str) -> str:
         return fit(f"{schema}__{table}" if schema else table, self.name_limit)

@@ -164,6 +164,16 @@ class MariaDatabase(Database):
             str(r[0]): f"{r[1]} COMMENT '{r[8]}'" if r[8] in ("UTC", "json", "uuid") else str(r[1]) for r in found if r[0] != ROW
         }
 
+    def view(self, schema: str, name: str) -> str | None:
+        found = self.rows(
+            "SELECT coalesce(v.view_definition, '') FROM information_schema.tables t LEFT JOIN information_schema.views v "  # noqa: S608
+            "ON v.table_schema = t.table_schema AND v.table_name = t.table_name "
+            f"WHERE t.table_schema = {self.param(1)} AND t.table_name = {self.param(2)}",
+            self.short(schema),
+            self.short(name),
+        )
+        return str(found[0][0]) if found else None
+
     def short(self, name: str) -> str:
         """MariaDB has no characters beyond U+FFFF in names, and no space at their end."""
         plain = re.sub("[\U00010000-\U0010ffff]| $", "_", name)

@@ -45,6 +45,7 @@ class PostgresDatabase(Database):
     addr = "ctid"
     addr_type = "tid"
     transient = " ON COMMIT DROP"
+    view_blocks = True
 
     def __init__(self, url: str, connection: str) -> None:
         try:
@@ -134,12 +135,21 @@ class PostgresDatabase(Database):
     def describe(self, schema: str, table: str) -> dict[str, str] | None:
         found = self.rows(
             "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') "
-            "AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2 "
+            "AND c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
             self.short(schema),
             self.short(table),
         )
         return {str(n): str(t) for n, t in found} or None
+
+    def view(self, schema: str, name: str) -> str | None:
+        found = self.rows(
+            "SELECT CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) ELSE '' END FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
+            self.short(schema),
+            self.short(name),
+        )
+        return str(found[0][0]) if found else None
 
     def sql_type(self, type: ColType) -> str:
         return TYPES[type.kind]
@@ -181,6 +191,8 @@ class PostgresDatabase(Database):
             raise RetryableError(f"{self.where}: {_first(e)}") from e
         except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateSchema) as e:
             raise RetryableError(f"{self.where}: somebody else was faster: {_first(e)}") from e
+        except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.FeatureNotSupported) as e:
+            raise _depends(e, self.where) from e
         except psycopg.errors.InsufficientPrivilege as e:
             raise ConfigError(f"{self.where}: {_first(e)}", hint="grant it to the user of the URL") from e
         except psycopg.InterfaceError as e:
@@ -302,6 +314,15 @@ def _first(e: Exception) -> str:
 def _context(e: Any) -> str:
     text = e.diag.context if e.diag else None
     return f" ({text.split(':')[0]})" if text else ""
+
+
+def _depends(e: Any, where: str) -> Exception:
+    """A view or rule of somebody else's reads what has to change; the server says which in its detail."""
+    if "depends on" not in (detail := e.diag.message_detail or ""):
+        return FatalError(f"{where}: {_first(e)}")
+    return ConfigError(
+        f"{where}: {_first(e)}: {detail.splitlines()[0]}", hint="drop that view, let anchovies load, and make the view again"
+    )
 
 
 def _refused(e: Exception, where: str, connection: str) -> Exception:
