@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from anchovies.plugins.sql.increment import parse_increment
-from anchovies.plugins.sql.reading import NUMBER, Pick, Reader, Relation, SourceColumn
+from anchovies.plugins.sql.reading import Pick, Reader, Relation, SourceColumn
 from anchovies.plugins.sql.source import SourceConnection
 from anchovies.sdk import Column, ConfigError, FatalError, Tbl, context, source
 from anchovies.sdk import Downloader as Base
@@ -43,7 +43,7 @@ class Downloader(Base):
     def discover_tbls(self) -> Iterable[Tbl]:
         """Each table and view that can be read; its primary key is its `unique_by`."""
         relations = self._db.relations()
-        home = _home(self._db)
+        home = self._db.home
         for r in relations:
             columns = tuple(Column(c.name, c.type) for c in r.columns if c.is_known)
             if r.columns:
@@ -78,7 +78,7 @@ class Downloader(Base):
 
     def _relation(self, tbl: Tbl) -> Relation:
         """The table or view that `tbl` means. Raises ConfigError where there is none."""
-        relations, home = self._db.relations(), _home(self._db)
+        relations, home = self._db.relations(), self._db.home
         named = tbl.properties.get("table")
         if isinstance(named, list):
             found = [r for r in relations if [r.schema, r.name] == named]
@@ -97,10 +97,6 @@ class Downloader(Base):
         return found[0]
 
 
-def _home(db: SourceConnection) -> str:
-    return {"postgresql": "public"}.get(db.scheme, "main")
-
-
 def _tbl_name(relation: Relation, home: str) -> str:
     """What anchovies call it: its name, with its schema before it where that is not the usual one."""
     name = _safe(relation.name)
@@ -117,7 +113,8 @@ def _pick(reader: Reader, column: SourceColumn, tbl: Tbl) -> Pick:
     declared = tbl.types.get(column.name) if column.name in tbl.declared else None
     if declared is not None and declared.kind == "str" and column.type.kind != "str":
         return Pick(column.name, reader.as_text(column), declared)
-    if declared is not None and declared.kind == "decimal" and column.type == NUMBER:
+    told = (declared.kind if declared else "", column.type.kind)
+    if declared is not None and told in (("decimal", "number"), ("int", "bool")):
         return Pick(column.name, column.expr, declared)
     return Pick(column.name, column.expr, column.type)
 

@@ -64,7 +64,7 @@ class NewRows:
 
     def _top(self) -> str | None:
         found = self._reader.first(
-            [Pick("top", self._reader.mark(self._column.quoted), MARK)],
+            [Pick("top", self._reader.mark(self._column.quoted, self._column), MARK)],
             f"FROM {self._relation.sql} WHERE {self._all(f'{self._column.quoted} IS NOT NULL')}"
             f" ORDER BY {self._cursor} DESC LIMIT 1",
         )
@@ -74,7 +74,7 @@ class NewRows:
         """The highest cursor, or now, less the lag; never lower than before, because of what lies below nothing is known."""
         literal = self._reader.literal
         new = self._reader.settled(literal(top, self._column), self._column, self._lag)
-        found = self._reader.first([Pick("settled", self._reader.mark(new), MARK)], "")
+        found = self._reader.first([Pick("settled", self._reader.mark(new, self._column), MARK)], "")
         text = str((found or {})["settled"])
         was = self._state.get("settled")
         return was if was is not None and self._is_below(text, was) else text
@@ -106,13 +106,13 @@ class NewRows:
         reader, cursor = self._reader, self._cursor
         live = f"{cursor} >= {reader.literal(self._to, self._column)}"
         late = f"{cursor} <= {reader.literal(self._state['after'][0], self._column)}" if again else "1 = 0"
-        marks = [reader.mark(c.quoted) for c in self._key or self._relation.columns]
+        marks = [reader.mark(c.quoted, c) for c in self._key or self._relation.columns]
         if not self._key and not again:  # they are needed for rows that may come again only
             marks = [f"CASE WHEN {live} THEN {m} END" for m in marks]
         flags = [Pick(name, f"CASE WHEN {sql} THEN 1 ELSE 0 END", INT) for name, sql in (("live", live), ("late", late))]
         return [
             *flags,
-            Pick("cursor", reader.mark(self._column.quoted), MARK),
+            Pick("cursor", reader.mark(self._column.quoted, self._column), MARK),
             *(Pick(f"mark {i}", m, MARK) for i, m in enumerate(marks)),
         ]
 

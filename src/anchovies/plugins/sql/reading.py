@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from anchovies.plugins.sql.names import quote
 from anchovies.sdk import ColType
@@ -70,9 +70,6 @@ class Pick:
 class Reader(ABC):
     """One session that reads, and never writes. Errors of the driver are translated as `Database` says."""
 
-    kind: ClassVar[str]
-    home: ClassVar[str]  # the schema whose tables are called by their names alone
-
     broken = False
 
     @abstractmethod
@@ -114,8 +111,8 @@ class Reader(ABC):
     # ---- expressions
 
     @abstractmethod
-    def mark(self, expr: str) -> str:
-        """`expr` as a MARK."""
+    def mark(self, expr: str, column: SourceColumn) -> str:
+        """`expr`, a value of `column`, as a MARK."""
 
     @abstractmethod
     def literal(self, mark: str, column: SourceColumn) -> str:

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from anchovies.plugins.sql.connection import DbConnection
 from anchovies.plugins.sql.reading import Reader, Relation
 from anchovies.sdk import ConfigError
 
-READERS = {"duckdb": "duck:DuckReader", "sqlite": "lite:LiteReader", "postgresql": "postgres:PostgresReader"}
+READERS = {
+    "duckdb": "duck:DuckReader",
+    "sqlite": "lite:LiteReader",
+    "postgresql": "postgres:PostgresReader",
+    "mysql": "maria:MariaReader",
+}
 """Where the class of a scheme lies: loaded when a database is read."""
 
 
@@ -26,6 +32,12 @@ class SourceConnection(DbConnection):
         self._snapshot: str | None = None
         self._idle: list[Reader] = []
         self._relations: list[Relation] | None = None
+
+    @property
+    def home(self) -> str:
+        """The schema whose tables are called by their names alone."""
+        database = unquote(urlsplit(self.url.reveal()).path.lstrip("/"))
+        return {"postgresql": "public", "mysql": database}.get(self.scheme, "main")
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:

@@ -10,9 +10,11 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import psycopg
+import pymysql
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,10 +27,23 @@ from anchovies.plugins.sql.reading import Pick
 from anchovies.sdk import ConfigError, FatalError, RowError, parse_type
 from anchovies.sdk.context import entered
 from anchovies.sdk.rows import batch_to_rows, types_of
+from anchovies.testing import mariadb
 from anchovies.testing.context import FakeContext
 from anchovies.testing.postgres import missing, postgres
 
-KINDS = ["sqlite", "duckdb", pytest.param("postgresql", marks=pytest.mark.server)]
+KINDS = ["sqlite", "duckdb", *(pytest.param(k, marks=pytest.mark.server) for k in ("postgresql", "mysql"))]
+
+
+def _maria(url: str, *statements: str) -> None:
+    parts = urlsplit(url)
+    with (
+        closing(pymysql.connect(host="127.0.0.1", port=parts.port or 0, user="root", database=parts.path[1:])) as con,
+        con.cursor() as c,
+    ):
+        c.execute("SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES'")
+        for s in statements:
+            c.execute(s)
+        con.commit()
 
 
 class Source:
@@ -43,6 +58,9 @@ class Source:
             with psycopg.connect(self.url, autocommit=True) as con:
                 for s in statements:
                     con.execute(s.encode())
+            return
+        if self.kind == "mysql":
+            _maria(self.url, *statements)
             return
         path = self.url.partition(":///")[2]
         connect: Any = sqlite3.connect if self.kind == "sqlite" else duckdb.connect
@@ -87,13 +105,26 @@ def server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def maria() -> Iterator[int]:
+    if reason := mariadb.missing():
+        pytest.skip(reason)
+    with mariadb.mariadb() as port:
+        yield port
+
+
 @pytest.fixture(params=KINDS)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+    name = f"t{uuid.uuid4().hex}"
+    if request.param == "mysql":
+        url = f"mysql://root@127.0.0.1:{request.getfixturevalue('maria')}"
+        _maria(f"{url}/mysql", f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+        yield Source("mysql", f"{url}/{name}")
+        return
     if request.param != "postgresql":
         yield Source(request.param, f"{request.param}:///{tmp_path}/source.db")
         return
     url = request.getfixturevalue("server")
-    name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as con:
         con.execute(f"CREATE DATABASE {name}".encode())
     yield Source(
@@ -106,14 +137,14 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
 
 def test_tables_and_views_are_found_with_keys_and_types(source: Source) -> None:
     source.fill(
-        "CREATE TABLE lines (order_id INTEGER NOT NULL, n INTEGER NOT NULL, price DECIMAL(12,3), note TEXT, PRIMARY KEY (n, order_id))",
-        "CREATE VIEW notes AS SELECT note FROM lines",
+        "CREATE TABLE items (order_id INTEGER NOT NULL, n INTEGER NOT NULL, price DECIMAL(12,3), note TEXT, PRIMARY KEY (n, order_id))",
+        "CREATE VIEW notes AS SELECT note FROM items",
         "CREATE TABLE _anchovies_position (a INTEGER)",
     )
     found = source.tbls()
-    assert sorted(found) == ["lines", "notes"]
-    assert found["lines"].unique_by == ("n", "order_id")
-    assert {c.name: str(c.type) for c in found["lines"].columns} == {
+    assert sorted(found) == ["items", "notes"]
+    assert found["items"].unique_by == ("n", "order_id")
+    assert {c.name: str(c.type) for c in found["items"].columns} == {
         "order_id": "int",
         "n": "int",
         "price": "decimal(12,3)",
@@ -123,8 +154,8 @@ def test_tables_and_views_are_found_with_keys_and_types(source: Source) -> None:
 
 
 def test_other_schemas_come_with_their_name(source: Source) -> None:
-    if source.kind == "sqlite":
-        pytest.skip("SQLite has no schemas")
+    if source.kind in ("sqlite", "mysql"):
+        pytest.skip("SQLite has no schemas; of MariaDB the database of the URL is read")
     source.fill("CREATE SCHEMA sales", "CREATE TABLE sales.orders (id INTEGER)", "INSERT INTO sales.orders VALUES (4)")
     assert list(source.tbls()) == ["sales.orders"]
     assert source.read("sales.orders") == [{"id": 4}]
@@ -138,6 +169,7 @@ HOSTILE = ['a"b', "a'b", "a.b", "select", "x; DROP TABLE victim --", "Größe �
 def test_hostile_names_are_names(source: Source) -> None:
     source.fill("CREATE TABLE victim (a INTEGER)")
     for n, name in enumerate(HOSTILE):
+        name = name.replace("🐟", "ü") if source.kind == "mysql" else name  # which has no such letter in its names
         table = name if name != "_anchovies" else "under"
         columns = f"{quote(name)} INTEGER, {quote(name + '2')} TEXT, PRIMARY KEY ({quote(name)})"
         source.fill(f"CREATE TABLE {quote(table)} ({columns})", f"INSERT INTO {quote(table)} VALUES ({n}, 'x''y'), (90, 'z')")
@@ -173,6 +205,20 @@ VALUES: dict[str, list[tuple[str, str, str, Any]]] = {
         ("UUID", "'6f9619ff-8b86-d011-b42d-00c04fc964ff'", "uuid", uuid.UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff")),
         ("JSON", """'{"a": 1}'""", "json", {"a": 1}), ("INTEGER[]", "[1, NULL]", "json", [1, None]), ("STRUCT(a INTEGER)", "{'a': 1}", "json", {"a": 1}),
         ("ENUM('x', 'y')", "'y'", "str", "y"), ("INTERVAL", "INTERVAL 1 DAY", "str", "1 day"), ("BIT", "'101'", "str", "101"),
+    ],
+    "mysql": [
+        ("bigint", str(-(2**63)), "int", -(2**63)), ("bigint unsigned", str(2**64 - 1), "decimal(20,0)", Decimal(2**64 - 1)),
+        ("tinyint", "-5", "int", -5), ("tinyint(1)", "1", "bool", True), ("year", "2026", "int", 2026), ("bit(3)", "5", "decimal(20,0)", Decimal(5)),
+        ("decimal(38,10)", "1.0000000001", "decimal(38,10)", Decimal("1.0000000001")),
+        ("decimal(65,2)", "1" * 63, "decimal(65,2)", Decimal("1" * 63 + ".00")),
+        ("float", "0.1", "float", 0.10000000149011612), ("double", "0.1", "float", 0.1), ("text", "''", "str", ""),
+        ("varchar(20) CHARACTER SET latin1", "'Größe'", "str", "Größe"), ("text", r"'a,\n\\\t🐟'", "str", "a,\n\\\t🐟"), ("enum('x','y')", "'y'", "str", "y"),
+        ("varbinary(9)", "x'00ff'", "bytes", b"\x00\xff"), ("blob", "''", "bytes", b""), ("date", "'2024-02-29'", "date", dt.date(2024, 2, 29)),
+        ("time(1)", "'10:00:00.5'", "time", dt.time(10, 0, 0, 500_000)),
+        ("datetime(6)", "'2024-01-01 10:00:00.000001'", "datetime", dt.datetime(2024, 1, 1, 10, 0, 0, 1)),
+        ("timestamp NULL", "'2024-01-01 10:00:00'", "datetime(tz)", dt.datetime(2024, 1, 1, 10, tzinfo=dt.UTC)),
+        ("uuid", "'6f9619ff-8b86-d011-b42d-00c04fc964ff'", "uuid", uuid.UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff")),
+        ("longtext COMMENT 'json'", """'{"a": 1}'""", "json", {"a": 1}), ("inet6", "'::1'", "str", "::1"),
     ],
     "postgresql": [
         ("smallint", "-5", "int", -5), ("bigint", str(2**63 - 1), "int", 2**63 - 1),
@@ -228,6 +274,7 @@ def test_any_text_comes_through_copy(server: str, texts: list[str]) -> None:
 WRONG = {
     "sqlite": [("INTEGER", "'abc'"), ("DECIMAL(4,1)", "0.123"), ("TEXT", "x'00'"), ("BOOLEAN", "2"), ("DATE", "'2024-02-30'")],
     "duckdb": [("TIMESTAMP_NS", "'2024-01-01 10:00:00.000000001'"), ("BIGNUM", f"'{10**80}'")],
+    "mysql": [("tinyint(1)", "5"), ("time", "'-10:00:00'"), ("date", "'2024-00-00'")],
     "postgresql": [("timestamp", "'infinity'"), ("date", "'0044-03-15 BC'"), ("numeric(4,2)", "'NaN'"), ("time", "'24:00'")],
 }
 

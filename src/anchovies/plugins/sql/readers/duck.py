@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from anchovies.plugins.sql.arrays import batch_of, decimals
 from anchovies.plugins.sql.databases.duck import _translated
@@ -43,9 +43,6 @@ WHERE constraint_type = 'PRIMARY KEY' AND database_name = current_database()
 
 class DuckReader(Reader):
     """A DuckDB file, opened for reading; tables beside one another have a cursor each."""
-
-    kind: ClassVar[str] = "duckdb"
-    home: ClassVar[str] = "main"
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -86,7 +83,7 @@ class DuckReader(Reader):
     def close(self) -> None:
         self._con.close()
 
-    def mark(self, expr: str) -> str:
+    def mark(self, expr: str, column: SourceColumn) -> str:
         return f"CAST({expr} AS VARCHAR)"
 
     def literal(self, mark: str, column: SourceColumn) -> str:

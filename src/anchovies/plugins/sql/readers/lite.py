@@ -23,6 +23,7 @@ from anchovies.sdk.rows import rows_to_batch, to_arrow
 if TYPE_CHECKING:
     import pyarrow as pa
 
+HOME = "main"
 DATES = ("date", "time", "datetime", "datetime_tz")
 _TOO_FINE = re.compile(r"[.,]\d{7}")
 SAMPLE = 1000  # rows that are looked at for what a column of dates holds
@@ -35,8 +36,6 @@ AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_anchovies%' ESC
 class LiteReader(Reader):
     """A SQLite file, opened for reading. Tables beside one another share its one transaction, a few rows at a time."""
 
-    kind: ClassVar[str] = "sqlite"
-    home: ClassVar[str] = "main"
     most_rows: ClassVar[int] = 16_384  # of a batch
 
     def __init__(self, path: str) -> None:
@@ -65,12 +64,12 @@ class LiteReader(Reader):
             info = self._con.execute('SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1', [name])
             found = info.fetchall()
         except sqlite3.OperationalError:  # a view of a table that is gone: it shows when somebody reads it
-            return Relation(self.home, name, quote(name), (), (), view)
+            return Relation(HOME, name, quote(name), (), (), view)
         keys = sorted((pk, column, words, required) for column, words, required, pk in found if pk)
         alone = len(keys) == 1 and keys[0][2].upper() == "INTEGER"
         sure = alone or all(required for *_, required in keys)  # SQLite lets nulls into keys that do not forbid them
         columns = tuple(self._column(name, c, words, bool(required)) for c, words, required, _ in found)
-        return Relation(self.home, name, quote(name), columns, tuple(c for _, c, _, _ in keys) if sure else (), view)
+        return Relation(HOME, name, quote(name), columns, tuple(c for _, c, _, _ in keys) if sure else (), view)
 
     def _column(self, table: str, name: str, words: str, required: bool) -> SourceColumn:
         type = _type_of(words.upper())
@@ -116,7 +115,7 @@ class LiteReader(Reader):
         with self._lock:
             self._con.close()
 
-    def mark(self, expr: str) -> str:
+    def mark(self, expr: str, column: SourceColumn) -> str:
         return expr
 
     def literal(self, mark: str, column: SourceColumn) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from anchovies.plugins.sql.arrays import batch_of, decimals, unfit
 from anchovies.plugins.sql.databases.postgres import PostgresDatabase
@@ -57,8 +57,6 @@ WHERE t.oid IN (SELECT atttypid FROM pg_catalog.pg_attribute WHERE attnum > 0) O
 class PostgresReader(PostgresDatabase, Reader):
     """One connection that reads; tables beside one another have one each, which see the same."""
 
-    home: ClassVar[str] = "public"
-
     def __init__(self, url: str, connection: str) -> None:
         super().__init__(url, connection)
         for name, value in SESSION.items():
@@ -97,7 +95,7 @@ class PostgresReader(PostgresDatabase, Reader):
         finally:
             self.broken = self.broken or not whole  # what was cut off has ended the transaction as well
 
-    def mark(self, expr: str) -> str:
+    def mark(self, expr: str, column: SourceColumn) -> str:
         return f"({expr})::text"
 
     def literal(self, mark: str, column: SourceColumn) -> str:
