@@ -14,13 +14,16 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import duckdb
 import psycopg
+import pymysql
 import pytest
 
 from anchovies import run
 from anchovies.sdk import ConfigError
+from anchovies.testing import mariadb
 from anchovies.testing.postgres import missing, postgres
 
 Row = tuple[Any, ...]
@@ -41,6 +44,13 @@ TBLS = {
 START = datetime(2026, 1, 1)
 
 
+def connect(url: str) -> Any:
+    if url.startswith("mysql"):
+        parts = urlsplit(url)
+        return pymysql.connect(host="127.0.0.1", port=parts.port or 0, user="root", database=parts.path[1:])
+    return sqlite3.connect(url[10:]) if url.startswith("sqlite") else psycopg.connect(url)
+
+
 class Shop:
     """The source, of three tables as in TPC-H, and what has to be in a target by now."""
 
@@ -58,12 +68,14 @@ class Shop:
         self.write()
 
     def typed(self, columns: str) -> str:
-        """SQLite itself would make a float of what is more than a number of 15 digits."""
+        """The columns in the source's own words; SQLite itself would make a float of what has more than 15 digits."""
+        if self.url.startswith("mysql"):  # whose CHAR has no blanks at its end, and whose TIMESTAMP is something else
+            return columns.replace("CHAR(10)", "VARCHAR(10)").replace("TIMESTAMP", "DATETIME")
         return columns.replace("DECIMAL(38,18)", "DECIMAL_TEXT") if self.url.startswith("sqlite") else columns
 
     def run(self, statements: list[str], rows: dict[str, list[Row]] | None = None) -> None:
         lite = self.url.startswith("sqlite")
-        with closing(sqlite3.connect(self.url[10:]) if lite else psycopg.connect(self.url)) as con:
+        with closing(connect(self.url)) as con:
             cursor: Any = con.cursor()
             for s in statements:
                 cursor.execute(s)
@@ -107,13 +119,17 @@ class Shop:
             self.seen[name] = dict(rows)
 
 
-def loaded(kind: str, path: Path, name: str, current: bool) -> Counter[Row]:
+def loaded(kind: str, path: Path | str, name: str, current: bool) -> Counter[Row]:
     """The rows of a target in Python's own values."""
     where = " WHERE _del IS NULL" if current else ""
     columns = ", ".join(c.split()[0] for c in TABLES[name].split(", PRIMARY")[0].split(", ") if c.strip()[0].islower())
     if kind == "duckdb":
         with duckdb.connect(str(path), read_only=True) as con:
             return Counter(con.execute(f"SELECT {columns} FROM shop.{name}{where}").fetchall())
+    if kind == "mysql":
+        with closing(connect(str(path))) as con, con.cursor() as cursor:
+            cursor.execute(f"SELECT {columns} FROM shop.{name}{where}")
+            return Counter(cursor.fetchall())
     with closing(sqlite3.connect(path)) as con:
         return Counter(_python(name, row) for row in con.execute(f"SELECT {columns} FROM shop__{name}{where}"))
 
@@ -135,10 +151,24 @@ def server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
+@pytest.fixture(scope="module")
+def maria() -> Iterator[str]:
+    if reason := mariadb.missing():
+        pytest.skip(reason)
+    with mariadb.mariadb() as port:
+        yield f"mysql://root@127.0.0.1:{port}/mysql"
+
+
+@pytest.fixture(params=["sqlite", *(pytest.param(k, marks=pytest.mark.server) for k in ("postgresql", "mysql"))])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/source.db"
+    if request.param == "mysql":
+        found = str(request.getfixturevalue("maria"))
+        with closing(connect(found)) as con, con.cursor() as cursor:
+            cursor.execute("CREATE OR REPLACE DATABASE source")
+        return found.removesuffix("/mysql") + "/source"
+
     found = str(request.getfixturevalue("server"))
     with psycopg.connect(found, autocommit=True) as con:
         con.execute("DROP SCHEMA public CASCADE")
@@ -147,16 +177,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
-def test_rounds_of_changes_arrive_exactly(url: str, tmp_path: Path) -> None:
+@pytest.mark.server
+def test_rounds_of_changes_arrive_exactly(url: str, maria: str, tmp_path: Path) -> None:
+    with closing(connect(maria)) as con, con.cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS shop")
     shop, store = Shop(url, seed=5), str(tmp_path / "store")
-    targets = {"sqlite": tmp_path / "target.sqlite", "duckdb": tmp_path / "target.duckdb"}
+    targets = {"sqlite": tmp_path / "target.sqlite", "duckdb": tmp_path / "target.duckdb", "mysql": maria}
     for number in range(6):
         if number:
             shop.change()
         run("sql.Downloader", id="shop", user="prod", datastore=store, cnxns={"db": {"url": url}}, tbls=TBLS)
         shop.was_read()
         for kind, path in targets.items():
-            db = {"db": {"url": f"{kind}:///{path}"}}
+            db = {"db": {"url": str(path) if kind == "mysql" else f"{kind}:///{path}"}}
             run("sql.Uploader", id=f"to_{kind}", user="prod", datastore=store, upstream=["shop"], cnxns=db)
             for name in TABLES:
                 assert loaded(kind, path, name, True) == Counter(shop.rows[name].values()), (number, kind, name)
@@ -167,9 +200,9 @@ SCRIPT = """
 import sys
 from anchovies import run
 from anchovies.plugins.sql import reading
-from anchovies.plugins.sql.readers import lite, postgres
+from anchovies.plugins.sql.readers import lite, maria, postgres
 
-lite.LiteReader.most_rows, postgres.BLOCK = 40, 2000
+lite.LiteReader.most_rows, maria.MariaReader.most_rows, postgres.BLOCK = 40, 40, 2000
 url, store = sys.argv[1:]
 tbls = {"orders": {"incremental": "updated_at", "lag": "10m"}, "lineitem": {"incremental": "updated_at"}}
 run("sql.Downloader", id="shop", user="prod", datastore=store, cnxns={"db": {"url": url}}, tbls=tbls, commit_seconds=0)

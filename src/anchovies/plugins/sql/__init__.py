@@ -1,6 +1,6 @@
 """SQL databases: `sql.Uploader` loads committed rows into DuckDB, SQLite, PostgreSQL or MariaDB, together with its position.
 
-`sql.Downloader` reads tables and views of the first three.
+`sql.Downloader` reads their tables and views.
 """
 
 from anchovies.plugins.sql.connection import DbConnection
@@ -10,7 +10,7 @@ from anchovies.plugins.sql.uploader import Uploader
 
 PLUGIN = {
     "name": "sql",
-    "summary": "Load tables into DuckDB, SQLite, PostgreSQL and MariaDB, with their history; read tables of the first three",
+    "summary": "Load tables into DuckDB, SQLite, PostgreSQL and MariaDB, with their history, and read theirs",
     "extra": "sql",
     "requires": [],
     "operators": {
@@ -19,7 +19,7 @@ PLUGIN = {
     },
     "connections": {
         "DbConnection": "a SQL database: URL=duckdb:///path, sqlite:///path, postgresql://… or mysql://…",
-        "SourceConnection": "one that is read: URL=duckdb:///path, sqlite:///path or postgresql://…",
+        "SourceConnection": "one that is read: URL=duckdb:///path, sqlite:///path, postgresql://… or mysql://…",
     },
     "commands": {},
 }
