@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from anchovies.plugins.sql.compare import Compared, comparing
 from anchovies.plugins.sql.increment import parse_increment
-from anchovies.plugins.sql.newrows import NewRows
 from anchovies.plugins.sql.reading import Pick, Reader, Relation, SourceColumn
 from anchovies.plugins.sql.source import SourceConnection
 from anchovies.sdk import Column, ConfigError, FatalError, Tbl, context, source
@@ -21,7 +20,6 @@ PROPERTIES = {
     "table": "the table or view, `schema.table`, or a list of the two; default: the name of the tbl",
     "where": "a condition in the database's SQL: only rows that meet it are read",
     "incremental": "a column that rises with each change: only rows that are new by it are read",
-    "compare": "true: read whole, and only what differs from the last run is kept; rows that are gone are marked in `deleted_by`",
     "lag": "how late rows may be committed behind the highest `incremental`: 15m, 1h; a number where the column is one",
 }
 
@@ -29,8 +27,7 @@ PROPERTIES = {
 class Downloader(Base):
     """Tables and views of a SQL database, found by themselves. All tables of a batch are read as they were at one moment.
 
-    A table is read whole in each run; with `incremental`, from where the last run came to; with `compare`, what differs from the
-    last run is kept.
+    A table is read whole in each run or, with `incremental`, from where the last run came to.
     """
 
     db: SourceConnection
@@ -56,24 +53,23 @@ class Downloader(Base):
     def rows(self, tbl: Tbl, **kwds: Any) -> Iterator[pa.RecordBatch]:
         """The rows of one table."""
         relation = self._relation(tbl)
-        increment, key = parse_increment(tbl, relation), comparing(tbl, relation)
+        increment = parse_increment(tbl, relation)
         with self._db.reader() as reader:
             picks = [_pick(reader, c, tbl) for c in relation.columns if c.name not in tbl.exclude]
             where = _where(reader, relation, tbl)
-            if key is not None:
-                yield from Compared(reader, relation, tbl, key, where, context()).read(picks)
-            elif increment is None:
+            if increment is None:
                 yield from reader.stream(picks, f"FROM {relation.sql}{where and f' WHERE {where}'}")
             else:
-                yield from NewRows(reader, relation, increment, where, context()).read(picks)
+                module = import_module("anchovies.plugins.sql.newrows")
+                yield from module.NewRows(reader, relation, increment, where, context()).read(picks)
 
     def plan(self, tbl: Tbl) -> Iterator[str]:
         """What would be read, and from where on."""
         relation = self._relation(tbl)
-        increment, key = parse_increment(tbl, relation), comparing(tbl, relation)
+        increment = parse_increment(tbl, relation)
         kind = "view" if relation.view else "table"
         if increment is None:
-            yield f"reads the whole {kind} {relation.sql}" + (" and keeps what differs from the last run" if key else "")
+            yield f"reads the whole {kind} {relation.sql}"
             return
         at = (context().checkpoint(increment.key).get() or {}).get("after")
         yield f"reads rows of the {kind} {relation.sql} " + (

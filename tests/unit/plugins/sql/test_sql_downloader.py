@@ -303,27 +303,6 @@ def test_where_and_exclude_are_the_databases_affair(source: Source) -> None:
     assert [r["a"] for r in source.read(incremental="a", where="a = 2 OR a = 3")] == [2, 3]
 
 
-def test_what_is_gone_is_marked_with_its_key(source: Source) -> None:
-    words = "moment TIMESTAMP NOT NULL" if source.kind != "mysql" else "moment DATETIME(6) NOT NULL"
-    text = "VARCHAR(20)" if source.kind != "sqlite" else "TEXT"
-    source.fill(f"CREATE TABLE t (name {text} NOT NULL, {words}, v DECIMAL(9,2), PRIMARY KEY (name, moment))")
-    source.fill(
-        "INSERT INTO t VALUES ('it''s \\ ü', '2024-01-01 10:00:00', 1.5), ('b', '2024-01-01 10:00:00', 2), ('c', '2024-01-02 00:00:00', NULL)"
-    )
-    tbl = Tbl("t", deleted_by="gone", properties={"compare": True})
-    assert len(source.read(tbl=tbl)) == 3
-    assert source.read(tbl=tbl) == []
-    first = source.ctx.ledgers["t"]
-    assert first
-    source.fill("DELETE FROM t WHERE name <> 'c'", "UPDATE t SET v = 7")
-    rows = source.read(tbl=tbl)
-    assert [(r["name"], r["v"]) for r in rows if "gone" not in r] == [("c", Decimal("7.00"))]
-    marks = [{k: v for k, v in r.items() if v is not None} for r in rows if "gone" in r]
-    names = ["b", "it's \\ ü" if source.kind != "mysql" else "it's  ü"]
-    assert sorted(m["name"] for m in marks) == names
-    assert all(m == {"name": m["name"], "moment": dt.datetime(2024, 1, 1, 10), "gone": True} for m in marks)
-
-
 @pytest.mark.parametrize(
     ("name", "properties", "said"),
     [
