@@ -30,7 +30,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, _free_port()
         user = pwd.getpwuid(os.getuid()).pw_name
-        self._common = ["--no-defaults", f"--user={user}", f"--datadir={folder}/data"]
+        self._common = ["--no-defaults", f"--user={user}", f"--datadir={folder}/data", f"--tmpdir={folder}"]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
