@@ -32,6 +32,8 @@ ENTRY = "import sys\nsys.path.insert(0, '')\n"
 MAIN = "\nfrom anchovies.cli.main import main\nmain()\n"
 
 
+#: What the configuration of an operator is called.
+CONFIGS = {"./oracle.py:Ints": "tables.yaml", "files.CsvDownloader": "files.yaml", "sql.Downloader": "shop.yaml"}
 WORKERS = 2
 
 
@@ -60,7 +62,7 @@ class Place:
         return run.wait(), run.said
 
     def download(self, *args: str, operator: str = "./oracle.py:Ints", **more: Any) -> tuple[int, str]:
-        config = {"./oracle.py:Ints": "tables.yaml", "files.CsvDownloader": "files.yaml"}.get(operator)
+        config = CONFIGS.get(operator)
         which = ["-op", operator, "-i", "oracle", *(("--config-file", config) if config else ())]
         small = () if operator.endswith("Ledgered") else ("--commit-bytes", "1")
         return self.run("start", *which, *small, *args, **more)

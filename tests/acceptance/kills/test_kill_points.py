@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -136,6 +138,18 @@ def right_files(place: Place) -> None:
     assert [(r["file"], r["line"]) for r in rejected(place.world.store, HOME)] == [(f"{k}.csv", 12) for k in range(3)]
 
 
+def shop(place: Place) -> None:
+    (place.folder / "shop.yaml").write_text("tbls:\n  ints: {incremental: i}\n")
+    with closing(sqlite3.connect(place.folder / "x.sqlite")) as db, db:
+        db.execute("CREATE TABLE ints (i INTEGER PRIMARY KEY)")
+        db.executemany("INSERT INTO ints VALUES (?)", [(i,) for i in range(1, N + 1)])
+
+
+def right_reading(place: Place) -> None:
+    place.settled(lambda: place.download(operator="sql.Downloader"))
+    assert place.numbers() == list(range(1, N + 1))
+
+
 def right_acks(place: Place) -> None:
     place.settled(lambda: place.download(operator="./more.py:Acked"))
     assert place.numbers() == list(range(1, N + 1))
@@ -254,6 +268,7 @@ SCENARIOS = (
     Scenario("foreign-lease", lambda p, f: p.download(fault=f), lambda p: right_log(p, ends=(3, 6, 9, 11)), foreign, fresh=True),
     Scenario("acks", lambda p, f: p.download(operator="./more.py:Acked", fault=f), right_acks),
     Scenario("files", lambda p, f: p.download(operator="files.CsvDownloader", fault=f), right_files, files, fresh=True),
+    Scenario("reading", lambda p, f: p.download(operator="sql.Downloader", fault=f), right_reading, shop),
     Scenario(
         "ledger", lambda p, f: p.download(operator="./more.py:Ledgered", n=LEDGER, fault=f), lambda p: right_ledger(p, LEDGER)
     ),
