@@ -22,6 +22,7 @@ from urllib.parse import quote, urlsplit
 import asyncssh
 import pytest
 
+from anchovies.testing import mariadb as maria
 from anchovies.testing import postgres as pg
 from anchovies.testing.buckets import Bucket, Kind, bucket, missing
 from anchovies.testing.servers import SftpServer, asyncssh_server, openssh_server, why_no_openssh
@@ -38,7 +39,8 @@ Row = tuple[str | None, ...]
 #: where the datastore is: the same tests, and the same results, in a folder and in a bucket of each kind
 FOLDER = "folder"
 BUCKETS = {"s3": [pytest.mark.server], "az": [pytest.mark.server], "gs": []}
-DATABASES = {"duckdb": [], "sqlite": [pytest.mark.slow], "postgresql": [pytest.mark.slow, pytest.mark.server]}
+SERVER = [pytest.mark.slow, pytest.mark.server]
+DATABASES = {"duckdb": [], "sqlite": [pytest.mark.slow], "postgresql": SERVER, "mariadb": SERVER}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -182,6 +184,10 @@ class Database:
 
     url: str
     table: str
+    moment: str = "time_hour"  # with its zone
+
+    def text(self, value: str) -> str:
+        return f"CAST({value} AS {'char' if self.url.startswith('mariadb') else 'text'})"
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         if self.url.startswith("duckdb"):
@@ -193,11 +199,33 @@ class Database:
         if self.url.startswith("sqlite"):
             with closing(sqlite3.connect(self.url.removeprefix("sqlite:///"))) as db:
                 return db.execute(sql).fetchall()
+        if self.url.startswith("mariadb"):
+            return by_pymysql(self.url, sql)
         import psycopg
 
         with psycopg.connect(self.url) as server:
             server.execute("SET TimeZone = 'UTC'")
             return list(server.execute(sql))
+
+
+def by_pymysql(url: str, sql: str) -> list[tuple[Any, ...]]:
+    import pymysql
+
+    with pymysql.connect(
+        host="127.0.0.1", port=urlsplit(url).port or 0, user="root", local_infile=False, autocommit=True
+    ) as server:
+        cursor = server.cursor()
+        cursor.execute("SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT'")
+        cursor.execute(sql)
+        return list(cursor.fetchall())
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[str]:
+    if why := maria.missing():
+        pytest.skip(why)
+    with maria.mariadb() as port:
+        yield f"mariadb://root@127.0.0.1:{port}/mysql"
 
 
 @pytest.fixture(scope="session")
@@ -213,6 +241,10 @@ def fresh(kind: str, folder: Path, request: pytest.FixtureRequest) -> Database:
         return Database(f"duckdb:///{folder}/warehouse.duckdb", "sales_sftp__me.sales")
     if kind == "sqlite":
         return Database(f"sqlite:///{folder}/warehouse.sqlite", "sales_sftp__me__sales")
+    if kind == "mariadb":
+        url = request.getfixturevalue("mariadb_url")
+        by_pymysql(url, "DROP DATABASE IF EXISTS sales_sftp__me")  # the positions lie in it too
+        return Database(url, "sales_sftp__me.sales", "time_hour || '+00:00'")
     import psycopg
 
     url = request.getfixturevalue("server_url")
@@ -285,8 +317,9 @@ class Job:
 
     def loaded(self, database: Database, instants: bool) -> Sum:
         """`instants`: `time_hour` is one; it comes as a text (SQLite has none, DuckDB's need pytz), and is compared as an instant."""
+        moment = database.text(database.moment if instants else "time_hour")
         rows: Iterable[tuple[Any, ...]] = database.query(
-            f"SELECT {', '.join(HEADER[:-1])}, CAST(time_hour AS text) FROM {database.table} WHERE _del IS NULL"
+            f"SELECT {', '.join(HEADER[:-1])}, {moment} FROM {database.table} WHERE _del IS NULL"
         )
         if instants:
             rows = ((*row[:-1], datetime.fromisoformat(row[-1])) for row in rows)

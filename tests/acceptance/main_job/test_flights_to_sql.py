@@ -76,8 +76,8 @@ def test_every_database_ends_with_what_the_files_say(anchovy, job, small, how) -
 
 
 @pytest.mark.server
-def test_postgresql_too(anchovy, job, small) -> None:  # type: ignore[no-untyped-def]
-    walk(anchovy, job, small, "openssh-key", ["duckdb", "sqlite", "postgresql"], "autodiscover")
+def test_servers_too(anchovy, job, small) -> None:  # type: ignore[no-untyped-def]
+    walk(anchovy, job, small, "openssh-key", ["duckdb", "sqlite", "postgresql", "mariadb"], "autodiscover")
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -98,7 +98,7 @@ def test_both_servers_let_us_in_by_password_and_key(anchovy, job, small, server)
     ],
 )
 def test_336_776_flights(anchovy, job, real, notes, server, how) -> None:  # type: ignore[no-untyped-def]
-    notes += walk(anchovy, job, real, server, ["duckdb", "sqlite", "postgresql"], how)
+    notes += walk(anchovy, job, real, server, ["duckdb", "sqlite", "postgresql", "mariadb"], how)
 
 
 @pytest.mark.slow

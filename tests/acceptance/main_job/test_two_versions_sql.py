@@ -57,7 +57,7 @@ class Shop:
 
     def all(self, database: Any) -> list[tuple[Any, ...]]:
         """Every row of the table, by key and age; SQLite keeps decimals as texts, without zeros at their end."""
-        columns = [*HEADER[:4], "CAST(total AS text)", *(["_seq", "_del"] if self._has_history(database) else [])]
+        columns = [*HEADER[:4], database.text("total"), *(["_seq", "_del"] if self._has_history(database) else [])]
         order = "_seq" if len(columns) > 5 else "3, 5"
         rows = database.query(f"SELECT {', '.join(columns)} FROM {database.table} ORDER BY 1, 2, {order}")
         return [(*r[:4], f"{Decimal(r[4]):.2f}", *r[5:]) for r in rows]

@@ -29,7 +29,7 @@ SESSION = (
     "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT'",
     (
         "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 60, lock_wait_timeout = 60, net_read_timeout = 900, "
-        "default_storage_engine = InnoDB, tx_isolation = 'READ-COMMITTED', join_cache_level = 4, max_statement_time = 0"
+        "default_storage_engine = InnoDB, tx_isolation = 'READ-COMMITTED', join_cache_level = 8, max_statement_time = 0"
     ),
 )
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
