@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from anchovies.plugins.sql import ahead, position
+from anchovies.plugins.sql import ahead, poison, position
 from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.history import STAGE, Merge
 from anchovies.plugins.sql.names import fit, quote
 from anchovies.plugins.sql.table import Table, table_of
 from anchovies.plugins.sql.view import drops
-from anchovies.sdk import ConfigError, Load, Position, RetryableError, Target, Tbl
+from anchovies.sdk import ConfigError, Load, Position, RetryableError, RowError, Target, Tbl
 from anchovies.sdk.faults import fault
 
 
@@ -53,30 +53,56 @@ def prepare(db: Database, schema: str) -> None:
 
 
 def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
-    """Apply `load`, or nothing of it; the counts. Raises PositionMoved where the target does not stand at `load.start`."""
+    """Apply `load`, or nothing of it; the counts. Raises PositionMoved where the target does not stand at `load.start`, and
+    RowError, naming the row, for one that the database refuses."""
     target = load.target
     check_mode(target.tbl)
     prepare(db, target.schema)
     replaces = load.replaces
     if db.ddl_commits:
         replaces = ahead.make(db, target, load.replaces)
-    with db.transaction():
-        old = position.claim(db, target)
-        if replaces is not None:
-            _clear(db, target, old, replaces)
-        table = table_of(db, target)  # only now, as nobody else can change it any more
-        position.check(target, old, replaces or load.start, table.exists or not table.columns)
-        if db.ddl_commits and table.ddl:
-            raise RetryableError(f"tbl {target.tbl.name}: somebody else changed its table meanwhile", tbl=target.tbl.name)
-        for statement in table.ddl:
-            db.run(statement)
-        counts = _rows(db, load, table) if load.rows else {}
-        fault("sql.rows.after", RetryableError)
-        position.advance(db, target, old, load.end, consumer)
+    try:
+        with db.transaction():
+            table, old, counts = _within(db, load, replaces)
+            fault("sql.rows.after", RetryableError)
+            position.advance(db, target, old, load.end, consumer)
+    except RowError as e:
+        raise e if "seq" in e.where else poison.named(e, load, lambda part: _refusal(db, part, replaces)) from e
     if db.key_index == "after" and load.rows and target.tbl.write_mode != "append":
         for statement in _index(db, load, table):
             db.run(statement)
     return counts
+
+
+def _within(db: Database, load: Load, replaces: Position | None) -> tuple[Table, Position, dict[str, int]]:
+    """The table and the rows, in a transaction: the table, where the target stood, and the counts."""
+    target = load.target
+    old = position.claim(db, target)
+    if replaces is not None:
+        _clear(db, target, old, replaces)
+    table = table_of(db, target)  # only now, as nobody else can change it any more
+    position.check(target, old, replaces or load.start, table.exists or not table.columns)
+    if db.ddl_commits and table.ddl:
+        raise RetryableError(f"tbl {target.tbl.name}: somebody else changed its table meanwhile", tbl=target.tbl.name)
+    for statement in table.ddl:
+        db.run(statement)
+    return table, old, _rows(db, load, table) if load.rows else {}
+
+
+class _TakenBackError(Exception):
+    """It went well, and is not meant to stay."""
+
+
+def _refusal(db: Database, part: Load, replaces: Position | None) -> RowError | None:
+    """What the database says against `part` of a load; None: nothing. Nothing of it stays."""
+    try:
+        with db.transaction():
+            _within(db, part, replaces)
+            raise _TakenBackError
+    except _TakenBackError:
+        return None
+    except RowError as e:
+        return e
 
 
 def _clear(db: Database, target: Target, found: Position, replaces: Position) -> None:

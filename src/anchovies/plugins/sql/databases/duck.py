@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from anchovies.plugins.sql.database import Col, Database, Row
 from anchovies.plugins.sql.names import quote
 from anchovies.plugins.sql.rows import Checks, as_text, checked, unit_ids
-from anchovies.sdk import ColType, ConfigError, CorruptDatastore, FatalError, Load, LoadFile, RetryableError
+from anchovies.sdk import ColType, ConfigError, CorruptDatastore, FatalError, Load, LoadFile, RetryableError, RowError
 from anchovies.sdk.rows import type_of
 
 if TYPE_CHECKING:
@@ -246,6 +246,10 @@ def _translated(path: str) -> Iterator[None]:
             raise ConfigError(f"{path} is not a DuckDB database", hint="mend the URL, or take the file away") from e
         raise ConfigError(f"the DuckDB file {path} cannot be opened or written: {text.splitlines()[0]}") from e
     except duckdb.ConstraintException as e:
+        if str(e).startswith(("Constraint Error: NOT NULL", "Constraint Error: CHECK")):
+            raise RowError(f"the DuckDB file {path} refuses a row: {str(e).splitlines()[0]}") from e
         raise RetryableError(f"the DuckDB file {path}: another transaction was faster: {e}") from e
+    except (duckdb.ConversionException, duckdb.OutOfRangeException) as e:
+        raise RowError(f"the DuckDB file {path} refuses a value: {str(e).splitlines()[0]}") from e
     except duckdb.Error as e:
         raise FatalError(f"the DuckDB file {path}: {str(e).splitlines()[0]}") from e

@@ -12,7 +12,7 @@ from typing import ClassVar
 from anchovies.plugins.sql.database import Col, Database, Row
 from anchovies.plugins.sql.names import fit, quote
 from anchovies.plugins.sql.rows import Checks, checked, sqlite_turn, unit_ids
-from anchovies.sdk import ColType, ConfigError, FatalError, Load, RetryableError
+from anchovies.sdk import ColType, ConfigError, FatalError, Load, RetryableError, RowError
 
 TYPES = {
     "bool": "BOOLEAN", "int": "INTEGER", "float": "REAL", "str": "TEXT", "bytes": "BLOB", "date": "DATE_TEXT",
@@ -180,4 +180,6 @@ def _translated(path: str) -> Iterator[None]:
             raise ConfigError(f"{path} is not a SQLite database", hint="mend the URL, or take the file away") from e
         if code == sqlite3.SQLITE_IOERR:
             raise RetryableError(f"the SQLite file {path}: {e}") from e
+        if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG):
+            raise RowError(f"the SQLite file {path} refuses a row: {e}") from e
         raise FatalError(f"the SQLite file {path}: {e}") from e

@@ -184,13 +184,15 @@ class PostgresDatabase(Database):
 
         try:
             yield
-        except psycopg.DataError as e:
+        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as e:
             raise RowError(f"{self.where} refuses a value: {_first(e)}{_context(e)}") from e
         except psycopg.OperationalError as e:
             self.broken = self.broken or self._con.closed
             raise RetryableError(f"{self.where}: {_first(e)}") from e
         except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateSchema) as e:
             raise RetryableError(f"{self.where}: somebody else was faster: {_first(e)}") from e
+        except (psycopg.IntegrityError, psycopg.errors.RaiseException) as e:  # constraints and triggers of somebody else's
+            raise RowError(f"{self.where} refuses a row: {_first(e)}") from e
         except (psycopg.errors.DependentObjectsStillExist, psycopg.errors.FeatureNotSupported) as e:
             raise _depends(e, self.where) from e
         except psycopg.errors.InsufficientPrivilege as e:
