@@ -282,6 +282,23 @@ def test_asking_for_a_position_makes_nothing(subject: Subject, tmp_path: Path) -
         assert subject.sql(f"SELECT 1 FROM pg_namespace WHERE nspname = '{subject.schema}'") == []
 
 
+@pytest.mark.parametrize("write", ["scd", "merge", "append"])
+def test_the_plan_is_what_a_load_issues(subject: Subject, write: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tbl(write, unique_by=() if write == "append" else ("k",))
+    load = subject.one(table, Unit(10, [{"k": 1}, {"k": 2}]))
+    planned = [line.removeprefix("issue: ") for line in subject.operator.plan_load(load.target) if line.startswith("issue: ")]
+    issued: list[str] = []
+    with subject.operator._db.database() as db:
+        for name in ("run", "attempt"):
+            real = getattr(db, name)
+            monkeypatch.setattr(db, name, lambda sql, *more, real=real: (issued.append(sql), real(sql, *more))[1])
+        subject.operator.load(load)
+    made = [sql for sql in issued if sql.startswith("CREATE ") and "_anchovies_stage" not in sql and "TEMP" not in sql]
+    assert list(dict.fromkeys(made)) == planned
+    assert any("_anchovies" in sql for sql in planned) and any('"k"' in sql for sql in planned)
+    assert list(subject.operator.plan_load(load.target)) == [f"{subject.relation('t')} is there with all its columns"]
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_of_two_who_load_the_same_one_is_told_that_the_position_moved(subject: Subject, shared: bool) -> None:
     table = tbl("append")

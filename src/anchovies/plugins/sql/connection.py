@@ -91,11 +91,26 @@ class DbConnection(Connection):
                 return
         yield db
 
+    @contextmanager
+    def looked_at(self) -> Iterator[Database]:
+        """The same, but a file that does not exist is not made: an empty database in memory takes its place."""
+        if self.path is None or Path(self.path).exists():
+            with self.database() as db:
+                yield db
+            return
+        empty = self._class()(":memory:")
+        try:
+            yield empty
+        finally:
+            empty.close()
+
     def _connect(self) -> Database:
-        module, _, name = CLASSES[self.scheme].partition(":")
-        cls = getattr(import_module(f"anchovies.plugins.sql.databases.{module}"), name)
-        db: Database = cls(self.url.reveal(), self.id) if (path := self.path) is None else cls(path)
+        db: Database = self._class()(self.url.reveal(), self.id) if (path := self.path) is None else self._class()(path)
         return db
+
+    def _class(self) -> Any:
+        module, _, name = CLASSES[self.scheme].partition(":")
+        return getattr(import_module(f"anchovies.plugins.sql.databases.{module}"), name)
 
     def close(self) -> None:
         with self._lock:

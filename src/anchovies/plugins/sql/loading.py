@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anchovies.plugins.sql import ahead, poison, position
+from anchovies.plugins.sql import ahead, position
 from anchovies.plugins.sql.database import Col, Database
 from anchovies.plugins.sql.history import STAGE, Merge
 from anchovies.plugins.sql.names import fit, quote
@@ -54,22 +54,19 @@ def prepare(db: Database, schema: str) -> None:
 
 def apply(db: Database, load: Load, consumer: str | None) -> dict[str, int]:
     """Apply `load`, or nothing of it; the counts. Raises PositionMoved where the target does not stand at `load.start`, and
-    RowError, naming the row, for one that the database refuses."""
+    RowError for a row that the database refuses."""
     target = load.target
     check_mode(target.tbl)
     prepare(db, target.schema)
     replaces = load.replaces
     if db.ddl_commits:
         replaces = ahead.make(db, target, load.replaces)
-    try:
-        with db.transaction():
-            table, old, counts = _within(db, load, replaces)
-            fault("sql.rows.after", RetryableError)
-            position.advance(db, target, old, load.end, consumer)
-    except RowError as e:
-        raise e if "seq" in e.where else poison.named(e, load, lambda part: _refusal(db, part, replaces)) from e
-    if db.key_index == "after" and load.rows and target.tbl.write_mode != "append":
-        for statement in _index(db, load, table):
+    with db.transaction():
+        table, old, counts = _within(db, load, replaces)
+        fault("sql.rows.after", RetryableError)
+        position.advance(db, target, old, load.end, consumer)
+    if db.key_index == "after" and load.rows:
+        for statement in index(db, target.tbl, table):
             db.run(statement)
     return counts
 
@@ -93,11 +90,11 @@ class _TakenBackError(Exception):
     """It went well, and is not meant to stay."""
 
 
-def _refusal(db: Database, part: Load, replaces: Position | None) -> RowError | None:
-    """What the database says against `part` of a load; None: nothing. Nothing of it stays."""
+def refusal(db: Database, part: Load) -> RowError | None:
+    """What the database says against `part` of a load that it refused; None: nothing. Nothing of it stays."""
     try:
         with db.transaction():
-            _within(db, part, replaces)
+            _within(db, part, None if db.ddl_commits else part.replaces)
             raise _TakenBackError
     except _TakenBackError:
         return None
@@ -140,8 +137,8 @@ def _rows(db: Database, load: Load, table: Table) -> dict[str, int]:
     db.analyze(STAGE)
     counts = merge.run()
     db.drop_temp(STAGE)
-    if db.key_index == "inside" and not merge.bag:
-        for statement in _index(db, load, table):
+    if db.key_index == "inside":
+        for statement in index(db, tbl, table):
             db.run(statement)
     return counts
 
@@ -161,7 +158,7 @@ def _first_load(db: Database, load: Load, table: Table) -> int:
     done = db.fill(table.relation, [(c.quoted, c) for c in table.columns], load, seq=history, unit=False)
     keys = _keys(load.target.tbl, table)
     if db.key_index == "inside":
-        unique = all(db.attempt(statement) for statement in _index(db, load, table))
+        unique = all(db.attempt(statement) for statement in index(db, load.target.tbl, table))
     else:
         unique = not any(db.rows(f"SELECT 1 FROM {table.relation} {wrong} LIMIT 1") for wrong in _not_a_key(keys))  # noqa: S608
     if not unique:
@@ -179,9 +176,11 @@ def _keys(tbl: Tbl, table: Table) -> list[Col]:
     return [c for n in tbl.identity if (c := table.col(n))]
 
 
-def _index(db: Database, load: Load, table: Table) -> list[str]:
-    """The key: unique among the current rows."""
-    tbl = load.target.tbl
+def index(db: Database, tbl: Tbl, table: Table) -> list[str]:
+    """The statement that makes the key's index (unique among the current rows if it can be); it comes with the first rows."""
+    bag = tbl.set_by and not tbl.unique_by and not tbl.sort_by
+    if not db.key_index or tbl.write_mode == "append" or (bag and db.key_index == "inside"):
+        return []
     keys = _keys(tbl, table)
     name = fit(f"{table.schema}__{table.name}__key", db.name_limit)
     made = db.index(name, table.relation, keys, tbl.write_mode == "scd") if keys else None

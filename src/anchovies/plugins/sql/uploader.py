@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-from anchovies.plugins.sql import loading, position
+from anchovies.plugins.sql import loading, poison, position
 from anchovies.plugins.sql.connection import DbConnection
-from anchovies.plugins.sql.table import table_of
-from anchovies.sdk import ConfigError, Counts, Load, Position, Target, session
+from anchovies.plugins.sql.plan import plan
+from anchovies.sdk import ConfigError, Counts, Load, Position, RowError, Target, session
 from anchovies.sdk import Uploader as Base
 
 
@@ -40,9 +40,18 @@ class Uploader(Base):
             return None if gone else found
 
     def load(self, load: Load) -> Counts:
-        """Apply `load` in one transaction with the position; see `loading.apply`."""
-        with self._db.database() as db:
-            return loading.apply(db, load, _consumer())
+        """Apply `load` in one transaction with the position; see `loading.apply`. Raises RowError that names the row."""
+        try:
+            with self._db.database() as db:
+                return loading.apply(db, load, _consumer())
+        except RowError as e:
+            if "seq" in e.where:
+                raise
+            raise poison.named(e, load, self._refusal) from e
+
+    def _refusal(self, part: Load) -> RowError | None:
+        with self._db.database() as db:  # another one, if what was refused has broken it
+            return loading.refusal(db, part)
 
     def fingerprint(self) -> str | None:
         """`device:inode` of a database file, `absent` where there is none; host, port and database of a server."""
@@ -66,20 +75,12 @@ class Uploader(Base):
             return int(str(db.rows(f"SELECT count(*) FROM {relation}")[0][0]))  # noqa: S608
 
     def plan_load(self, target: Target) -> Iterable[str]:
-        """What a load would change, with its DDL; reads at most."""
+        """What a load would change, with all of its DDL; reads at most."""
         loading.check_mode(target.tbl)
         if self.fingerprint() == "absent":
             yield f"make the {self._db.scheme} file {self._db.path}"
-            yield f"make the table {target.schema}.{target.tbl.name}"
-            return
-        with self._db.database() as db:
-            table = table_of(db, target)
-            if not table.columns:
-                yield f"{target.tbl.name}: its columns are not known yet; the table is made with its first rows"
-            for statement in table.ddl:
-                yield f"issue: {statement}"
-            if table.exists and not table.ddl:
-                yield f"{table.relation} is there with all its columns"
+        with self._db.looked_at() as db:
+            yield from plan(db, target)
 
 
 def _consumer() -> str | None:
