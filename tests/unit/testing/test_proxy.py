@@ -148,6 +148,7 @@ def test_all_are_dropped(echo: int) -> None:
 def test_the_bytes_of_a_request_count_from_a_word_of_its_own(echo: int) -> None:
     with Proxy(echo, rules=[Rule("cut", "up", 3, after=WORD, nth=2, own=True)]) as proxy:
         got, ended = talk(proxy, b"one answer!\ntwo answer!\nand no more\n" * 2)
-        assert (got, ended) == (b"one answer!\n", "end") or got == b"", "the second word was passed on, and two bytes of the next"
+        # the second word was passed on, and two bytes of the next; how much was answered by then is a race
+        assert b"one answer!\ntwo answer!\n".startswith(got) and (ended == "end" or not got)
         assert proxy.fired == [("cut", 1)]
         assert talk(proxy, b"answer! answer!\n") == (b"answer! answer!\n", "end")
