@@ -54,6 +54,22 @@ def test_the_row_is_named(subject: Subject, write: str, bad: int) -> None:
     assert len(subject.table(tbl)) == 300
 
 
+REFUSED = [("postgres", "v", "a\0b"), ("mariadb", "f", float("nan")), ("mariadb", "f", float("-inf"))]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("kind", "column", "value"), REFUSED)
+def test_a_value_that_it_has_no_word_for_is_told_with_its_row(
+    subject_of: Callable[[str], Subject], kind: str, column: str, value: object
+) -> None:
+    subject, tbl = subject_of(kind), table("scd", columns={"k": "int", "v": "str", "f": "float"}, unique_by=("k",))
+    some: list[dict[str, object]] = [{"k": i, "v": "x"} for i in range(9)]
+    with pytest.raises(RowError, match=r"the row with _seq 5 \(k = 4\)") as e:
+        subject.load(tbl, Unit(1, [*some[:4], {"k": 4, column: value}, *some[5:]]))
+    assert (e.value.where["seq"], e.value.where.get("column")) == (5, column)
+    subject.close()
+
+
 def test_what_is_refused_together_only_is_told_as_the_database_says_it(subject_of: Callable[[str], Subject]) -> None:
     subject, tbl = subject_of("sqlite"), table("append", columns=COLUMNS)
     subject.load(tbl, Unit(1, rows(0, 3)))

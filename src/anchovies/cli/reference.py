@@ -13,7 +13,7 @@ import anchovies
 from anchovies.cli.describe import describe
 from anchovies.cli.main import COMMANDS, anchovy
 from anchovies.core.declared import GROUPS, Setting
-from anchovies.core.registry import list_plugins
+from anchovies.core.registry import list_plugins, load_member, plugin
 from anchovies.core.tblconfig import LATER_KEYS, TABLE_KEYS
 
 _BUILT_IN = str(Path(anchovies.__file__ or "").parent)
@@ -22,7 +22,7 @@ _NOTE = "<!-- Generated: `make reference` writes this page. -->"
 
 def pages() -> dict[str, str]:
     """File name → text of every generated page."""
-    return {"settings.md": settings_page(), "cli.md": cli_page(), "plugins.md": plugins_page()}
+    return {"settings.md": settings_page(), "cli.md": cli_page(), "plugins.md": plugins_page(), "types.md": types_page()}
 
 
 def settings_page() -> str:
@@ -126,6 +126,32 @@ def _attribute(about: Mapping[str, Any]) -> str:
     elif about["default"] is not None:
         parts.append(f"default {about['default']}")
     return "; ".join([*parts, *([f"or {', '.join(a.upper() for a in about['aliases'])}"] if about["aliases"] else [])])
+
+
+def types_page() -> str:
+    """How each type lands in each database, as the plugin `sql` says."""
+    rows = load_member(plugin("sql"), "anchovies.plugins.sql.typetable:type_table")()
+    heads = list(rows[0])
+    lines = [
+        "# Types in databases", "", _NOTE, "",
+        "What a column becomes in the table of a target. Every value comes back as it was: `exact` in the database's own type,",
+        "`text` as its text, because the database has no type that holds all of its values. Nothing is rounded.", "",
+        f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}",
+    ]  # fmt: skip
+    lines += [f"| {' | '.join(_code([r[h]]) if h == 'type' else _landed(r[h]) for h in heads)} |" for r in rows]
+    return "\n".join([*lines, "", *_LIMITS])
+
+
+def _landed(cell: str) -> str:
+    word, _, how = cell.rpartition(" ")
+    return f"`{word}` {how}"
+
+
+_LIMITS = (
+    "Refused, with the row: by PostgreSQL the character NUL in a text; by MariaDB numbers that are NaN or infinite, and years",
+    "that have not four digits. SQLite keeps NaN as the text `NaN`. In MariaDB `UTC`, `json` and `uuid` are the comment of the",
+    "column, which says what its moments and texts are.",
+)
 
 
 def main(folder: str = "docs/reference") -> None:
