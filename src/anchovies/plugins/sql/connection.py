@@ -18,6 +18,7 @@ CLASSES = {
     "mysql": "maria:MariaDatabase",
 }  # fmt: skip
 """Where the class of a scheme lies: loaded when a database is opened, because rows need pyarrow."""
+MOST_SECONDS = 2_000_000
 FILES = ("duckdb", "sqlite")
 SAME = {
     "postgres": "postgresql", "postgresql+psycopg": "postgresql", "mariadb": "mysql", "mysql+pymysql": "mysql",
@@ -30,6 +31,9 @@ class DbConnection(Connection):
     """A SQL database. A server gives each thread a session of its own; the one of a file is shared, one load at a time."""
 
     url: Secret = attr(f"the database: {BUILT}", aliases=("uri",))
+
+    lock_timeout: float | None = attr("seconds to wait for a lock of somebody else's; 0: for ever", default=None)
+    statement_timeout: float | None = attr("seconds that a statement may take (PostgreSQL, MariaDB); 0: for ever", default=None)
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
@@ -106,6 +110,21 @@ class DbConnection(Connection):
 
     def _connect(self) -> Database:
         db: Database = self._class()(self.url.reveal(), self.id) if (path := self.path) is None else self._class()(path)
+        return self._limited(db)
+
+    def _limited(self, db: Database) -> Database:
+        """`db` with the limits that were set; closed again where it does not have them."""
+        try:
+            for name in ("lock_timeout", "statement_timeout"):
+                if (value := getattr(self, name)) is not None and not 0 <= value < MOST_SECONDS:
+                    raise ConfigError(
+                        f"connection {self.id!r}: {name} is {value:g}",
+                        hint=f"say {self.variable(name)} in seconds, 0 for no limit",
+                    )
+            db.limit(lock=self.lock_timeout, statement=self.statement_timeout)
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _class(self) -> Any:

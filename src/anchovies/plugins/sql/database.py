@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from anchovies.plugins.sql.names import fit, quote
-from anchovies.sdk import ColType, Load, RetryableError
+from anchovies.sdk import ColType, ConfigError, Load, RetryableError
 from anchovies.sdk.faults import fault
 
 Row = tuple[object, ...]
+TOO_LONG = "raise statement_timeout of the connection, or take it away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,13 @@ class Database(ABC):
         except BaseException:
             self.rollback()
             raise
+
+    def limit(self, *, lock: float | None, statement: float | None) -> None:
+        """Wait so many seconds for a lock, and let a statement take so many (0: for ever; None: as it is). Raises ConfigError for
+        a limit that the database does not have."""
+        for name, value in (("lock_timeout", lock), ("statement_timeout", statement)):
+            if value is not None:
+                raise ConfigError(f"{self.kind} has no {name}", hint=f"take {name} away; `-t` limits a whole run")
 
     @abstractmethod
     def attempt(self, sql: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from anchovies.plugins.sql.connection import DbConnection
+from anchovies.plugins.sql.database import Database
 from anchovies.plugins.sql.reading import Reader, Relation
 from anchovies.sdk import ConfigError
 
@@ -87,6 +88,8 @@ class SourceConnection(DbConnection):
         module, _, name = READERS[self.scheme].partition(":")
         cls = getattr(import_module(f"anchovies.plugins.sql.readers.{module}"), name)
         reader: Reader = cls(self.url.reveal(), self.id) if (path := self.path) is None else cls(path)
+        if isinstance(reader, Database):
+            self._limited(reader)
         try:
             reader.begin(snapshot)
         except BaseException:

@@ -22,6 +22,7 @@ TYPES = {
 """Declared types. Whatever ends in TEXT has SQLite's text affinity, so nothing is turned into a float behind our back."""
 
 BUSY_MS = 1000
+FOR_EVER_MS = 2**31 - 1
 
 
 class LiteDatabase(Database):
@@ -41,6 +42,11 @@ class LiteDatabase(Database):
             self._con = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
             self._con.create_collation("anchovies_number", _by_number)
             self._con.execute("PRAGMA legacy_alter_table = ON")  # else no table that a view reads could take another's place
+
+    def limit(self, *, lock: float | None, statement: float | None) -> None:
+        if lock is not None:
+            self._con.execute(f"PRAGMA busy_timeout = {round(lock * 1000) or FOR_EVER_MS}")
+        super().limit(lock=None, statement=statement)
 
     def run(self, sql: str, *params: object) -> int:
         with _translated(self.path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from anchovies.plugins.sql.database import Col, Database, Row
+from anchovies.plugins.sql.database import TOO_LONG, Col, Database, Row
 from anchovies.plugins.sql.databases.maria_dsn import options, refused
 from anchovies.plugins.sql.databases.maria_load import blocks, expression
 from anchovies.plugins.sql.databases.maria_wire import connection_class
@@ -34,6 +35,7 @@ SESSION = (
 )
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _PARAM = re.compile("\x00(\\d+)\x00")
+FOR_EVER, LOCK_MOST = 100_000_000, 31_536_000  # seconds: the most that the server takes
 _INDEX_CHARS = 700  # of 768 that all columns of an index may have together
 
 
@@ -73,6 +75,13 @@ class MariaDatabase(Database):
                 f"{self.where} is not MariaDB but MySQL {found}, which cannot read a temporary table twice in one statement",
                 hint="load into MariaDB (tested against 10.11)",
             )
+
+    def limit(self, *, lock: float | None, statement: float | None) -> None:
+        if lock is not None:
+            wait = math.ceil(lock) or FOR_EVER
+            self.run(f"SET SESSION innodb_lock_wait_timeout = {wait}, lock_wait_timeout = {min(wait, LOCK_MOST)}")
+        if statement is not None:
+            self.run(f"SET SESSION max_statement_time = {statement:.6f}")
 
     def run(self, sql: str, *params: object) -> int:
         with self._translated():
@@ -309,7 +318,7 @@ class MariaDatabase(Database):
         if code in (0, 1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2006, 2013, 2014, 2055):
             self.broken = True
             return RetryableError(said)
-        return FatalError(f"{said} (error {code})")
+        return FatalError(f"{said} (error {code})", hint=TOO_LONG if code == 1969 else None)
 
 
 class _Absent(FatalError):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from anchovies.plugins.sql.database import Col, Database, Row
+from anchovies.plugins.sql.database import TOO_LONG, Col, Database, Row
 from anchovies.plugins.sql.rows import Checks, as_text, checked, unit_ids
 from anchovies.sdk import ColType, ConfigError, FatalError, Load, RetryableError, RowError
 
@@ -70,6 +70,11 @@ class PostgresDatabase(Database):
             raise ConfigError(f"connection {connection!r}: its URL is not one that PostgreSQL understands") from None
         except psycopg.OperationalError as e:
             raise _refused(e, self.where, connection) from None
+
+    def limit(self, *, lock: float | None, statement: float | None) -> None:
+        for name, value in (("lock_timeout", lock), ("statement_timeout", statement)):
+            if value is not None:
+                self.rows("SELECT set_config($1, $2, false)", name, f"{round(value * 1000)}ms")
 
     def run(self, sql: str, *params: object) -> int:
         with self._translated():
@@ -187,6 +192,8 @@ class PostgresDatabase(Database):
         except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex) as e:
             raise RowError(f"{self.where} refuses a value: {_first(e)}{_context(e)}") from e
         except psycopg.OperationalError as e:
+            if isinstance(e, psycopg.errors.QueryCanceled) and "statement timeout" in str(e):
+                raise FatalError(f"{self.where}: {_first(e)}", hint=TOO_LONG) from e
             self.broken = self.broken or self._con.closed
             raise RetryableError(f"{self.where}: {_first(e)}") from e
         except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable, psycopg.errors.DuplicateSchema) as e:
