@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from anchovies.sdk import ConfigError
 
@@ -22,15 +22,15 @@ def fit(name: str, limit: int) -> str:
     return raw[: limit - 11].decode(errors="ignore") + "_" + digest
 
 
-def column_names(source: Iterable[str], reserved: frozenset[str], limit: int, tbl: str) -> dict[str, str]:
-    """Source name → target name. `_seq`, `_del` and what the database reserves get a `_` at the end.
+def column_names(source: Iterable[str], reserved: frozenset[str], short: Callable[[str], str], tbl: str) -> dict[str, str]:
+    """Source name → target name, made to fit by `short`. `_seq`, `_del` and what the database reserves get a `_` at the end.
 
     Raises ConfigError where two columns would be one in a database that ignores case; it names both.
     """
     taken: dict[str, str] = {}
     out: dict[str, str] = {}
     for name in source:
-        target = fit(name, limit)
+        target = short(name)
         if target.casefold() in reserved or target in HISTORY:
             target += "_"
         if (other := taken.setdefault(target.casefold(), name)) != name:

@@ -29,7 +29,7 @@ def table_of(db: Database, target: Target) -> Table:
     """Look at the database and plan what is missing. Raises ConfigError where the table cannot hold the columns."""
     tbl = target.tbl
     known = [c for c in tbl.columns if c.type.kind != "null"]
-    names = column_names((c.name for c in known), db.reserved, db.name_limit, tbl.name)
+    names = column_names((c.name for c in known), db.reserved, db.short, tbl.name)
     wanted = {c.name: Col(c.name, names[c.name], c.type, db.sql_type(c.type)) for c in known}
     have = db.describe(target.schema, tbl.name)
     relation = db.relation(target.schema, tbl.name)

@@ -51,10 +51,10 @@ def test_a_name_fits_and_stays_its_own(name: str) -> None:
 
 def test_names_that_would_be_one_are_refused() -> None:
     with pytest.raises(ConfigError, match="'Id' and 'ID'"):
-        column_names(["Id", "ID"], frozenset(), 63, "t")
+        column_names(["Id", "ID"], frozenset(), str, "t")
     with pytest.raises(ConfigError, match="'_seq' and '_seq_'"):
-        column_names(["_seq", "_seq_"], frozenset(), 63, "t")
-    assert column_names(["_del", "CTID"], frozenset({"ctid"}), 63, "t") == {"_del": "_del_", "CTID": "CTID_"}
+        column_names(["_seq", "_seq_"], frozenset(), str, "t")
+    assert column_names(["_del", "CTID"], frozenset({"ctid"}), str, "t") == {"_del": "_del_", "CTID": "CTID_"}
 
 
 @pytest.mark.parametrize("url", ["mssql://u:pw@h/d", "oracle://h", "nonsense", "u:pw@h"])

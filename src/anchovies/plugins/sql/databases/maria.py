@@ -34,6 +34,7 @@ SESSION = (
     ),
 )
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+_UNHEARD = re.compile(r"[\x01-\x1f\x7f-\x9f\U00010000-\U0010ffff]|\A +| +\Z")
 _PARAM = re.compile("\x00(\\d+)\x00")
 FOR_EVER, LOCK_MOST = 100_000_000, 31_536_000  # seconds: the most that the server takes
 _INDEX_CHARS = 700  # of 768 that all columns of an index may have together
@@ -184,8 +185,9 @@ class MariaDatabase(Database):
         return str(found[0][0]) if found else None
 
     def short(self, name: str) -> str:
-        """MariaDB has no characters beyond U+FFFF in names, and no space at their end."""
-        plain = re.sub("[\U00010000-\U0010ffff]| $", "_", name)
+        """MariaDB has no characters beyond U+FFFF in names, and no white space at their end; its views lose control characters,
+        and white space at the beginning."""
+        plain = _UNHEARD.sub("_", name)
         return fit(name if plain == name else plain + "_" * self.name_limit + name, self.name_limit)
 
     def create_schema(self, schema: str) -> str | None:
