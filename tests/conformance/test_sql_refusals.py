@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from anchovies.sdk import RowError
+from anchovies.sdk import RetryableError, RowError
 from anchovies.testing.sql import Unit
 from anchovies.testing.sqlsubject import Subject, table
 
@@ -68,6 +68,24 @@ def test_a_value_that_it_has_no_word_for_is_told_with_its_row(
         subject.load(tbl, Unit(1, [*some[:4], {"k": 4, column: value}, *some[5:]]))
     assert (e.value.where["seq"], e.value.where.get("column")) == (5, column)
     subject.close()
+
+
+def test_a_search_that_is_ended_tells_what_the_database_said(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is stopped, or the database is gone, while the row is looked for."""
+    tbl = table("append", columns=COLUMNS)
+    subject.load(tbl, Unit(1, rows(0, 10)))
+    forbid(subject, tbl.name)
+    tries: list[int] = []
+
+    def gone() -> None:
+        tries.append(1)
+        if len(tries) == 3:
+            raise RetryableError("the batch was told to stop")
+
+    monkeypatch.setattr("anchovies.plugins.sql.uploader._stay", gone)
+    with pytest.raises(RowError, match="refuses a") as e:
+        subject.load(tbl, Unit(1001, rows(10, 90, 55, subject.kind)), first=1)
+    assert "seq" not in e.value.where and len(tries) == 3
 
 
 def test_what_is_refused_together_only_is_told_as_the_database_says_it(subject_of: Callable[[str], Subject]) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from anchovies.plugins.sql import loading, poison, position
 from anchovies.plugins.sql.connection import DbConnection
 from anchovies.plugins.sql.plan import plan
-from anchovies.sdk import ConfigError, Counts, Load, Position, RowError, Target, session
+from anchovies.sdk import AnchovyError, ConfigError, Counts, Load, Position, RowError, Target, batch, session
 from anchovies.sdk import Uploader as Base
 
 
@@ -47,9 +47,17 @@ class Uploader(Base):
         except RowError as e:
             if "seq" in e.where:
                 raise
-            raise poison.named(e, load, self._refusal) from e
+            raise self._named(e, load) from e
+
+    def _named(self, error: RowError, load: Load) -> RowError:
+        """`error` with its row; as it is where the search ends early (timeout, stop, the database is gone)."""
+        try:
+            return poison.named(error, load, self._refusal)
+        except AnchovyError:
+            return error
 
     def _refusal(self, part: Load) -> RowError | None:
+        _stay()
         with self._db.database() as db:  # another one, if what was refused has broken it
             return loading.refusal(db, part)
 
@@ -81,6 +89,15 @@ class Uploader(Base):
             yield f"make the {self._db.scheme} file {self._db.path}"
         with self._db.looked_at() as db:
             yield from plan(db, target)
+
+
+def _stay() -> None:
+    """Raises what has ended the batch; outside of a run there is none."""
+    try:
+        running = batch()
+    except ConfigError:
+        return
+    running.check()
 
 
 def _consumer() -> str | None:
