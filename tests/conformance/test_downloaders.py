@@ -58,7 +58,21 @@ class TestSqlite(DownloaderSuite):
             con.execute("CREATE TABLE visits (at INTEGER)")
         add(0)
         tbls = {"orders": {"incremental": "at", "lag": 1}, "visits": {"incremental": "at"}}
-        return Subject("sql.Downloader", cnxns={"db": {"url": f"sqlite:///{path}"}}, tbls=tbls, grow=lambda: add(4))
+
+        def spoil() -> Callable[[], None]:
+            """A text lies in a column of integers."""
+
+            def put(value: object) -> None:
+                with closing(sqlite3.connect(path)) as con, con:
+                    con.execute("UPDATE visits SET at = ? WHERE rowid = (SELECT max(rowid) FROM visits)", [value])
+
+            with closing(sqlite3.connect(path)) as con:
+                (good,) = con.execute("SELECT at FROM visits WHERE rowid = (SELECT max(rowid) FROM visits)").fetchone()
+            put("not a number")
+            return lambda: put(good)
+
+        cnxns = {"db": {"url": f"sqlite:///{path}"}}
+        return Subject("sql.Downloader", cnxns=cnxns, tbls=tbls, grow=lambda: add(4), spoil=spoil)
 
 
 @pytest.fixture(scope="module")
